@@ -1,0 +1,1 @@
+"""The model: from token ids to logits."""

@@ -1,0 +1,1 @@
+"""Text: from files of any kind to clean documents, tokens and shards."""

@@ -1,0 +1,1 @@
+"""Training: from shards to a model folder."""

@@ -1,0 +1,1 @@
+"""What lies on disk and in the database: models, corpora, runs."""
