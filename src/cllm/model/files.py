@@ -1,0 +1,154 @@
+"""A model on disk: Hugging Face's Qwen3 layout, weights in safetensors only."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cllm.errors import IntegrityError
+from cllm.files import read_json, write_json
+from cllm.model.spec import ModelSpec
+from cllm.model.transformer import Transformer
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+# Ours on the left; several names on the right are the rows of one fused matrix, in order.
+_FUSED = {
+    "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "feed_forward.gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "attention.out": ("self_attn.o_proj",),
+    "attention.q_norm": ("self_attn.q_norm",),
+    "attention.k_norm": ("self_attn.k_norm",),
+    "feed_forward.down": ("mlp.down_proj",),
+    "attention_norm": ("input_layernorm",),
+    "feed_forward_norm": ("post_attention_layernorm",),
+}
+_OUTER = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
+
+
+def _row_counts(spec: ModelSpec, part: str) -> list[int] | None:
+    if part == "attention.qkv":
+        return [n * spec.head_width for n in (spec.heads, spec.kv_heads, spec.kv_heads)]
+    return [spec.mlp_width] * 2 if part == "feed_forward.gate_up" else None
+
+
+def _foreign_names(name: str) -> tuple[str, ...]:
+    """The names in Hugging Face's Qwen3 of one of our parameters."""
+    stem = name.removesuffix(".weight")
+    block = re.fullmatch(r"blocks\.(\d+)\.(.+)", stem)
+    if block is None:
+        return (f"{_OUTER[stem]}.weight",)
+    return tuple(f"model.layers.{block[1]}.{part}.weight" for part in _FUSED[block[2]])
+
+
+def to_qwen3(model: Transformer) -> dict[str, Tensor]:
+    """The weights under Qwen3's names, fused matrices taken apart; float32."""
+    tensors: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        names = _foreign_names(name)
+        part = re.sub(r"^blocks\.\d+\.|\.weight$", "", name)
+        rows = _row_counts(model.spec, part)
+        pieces = [value] if rows is None else value.split(rows)
+        for foreign, piece in zip(names, pieces, strict=True):
+            tensors[foreign] = piece.detach().to("cpu", torch.float32).contiguous()
+    return tensors
+
+
+def from_qwen3(model: Transformer, tensors: dict[str, Tensor]) -> None:
+    """Fill `model` with weights under Qwen3's names. Raises: IntegrityError."""
+    state = {}
+    for name, value in model.state_dict().items():
+        try:
+            joined = torch.cat([tensors[foreign] for foreign in _foreign_names(name)])
+        except KeyError as error:
+            raise IntegrityError(f"the weights lack {error.args[0]}") from None
+        if joined.shape != value.shape:
+            message = f"{name} has shape {tuple(joined.shape)}, not {tuple(value.shape)}"
+            raise IntegrityError(f"the weights do not fit the configuration: {message}")
+        state[name] = joined
+    model.load_state_dict(state)
+
+
+def to_config(spec: ModelSpec, *, eos_id: int) -> dict[str, Any]:
+    """The model's `config.json`, as transformers reads it."""
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.width,
+        "intermediate_size": spec.mlp_width,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "num_key_value_heads": spec.kv_heads,
+        "head_dim": spec.head_width,
+        "max_position_embeddings": spec.context,
+        "rope_theta": spec.rope_base,
+        "rope_parameters": {"rope_type": "default", "rope_theta": spec.rope_base},
+        "rms_norm_eps": spec.norm_epsilon,
+        "tie_word_embeddings": spec.tied,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "use_sliding_window": False,
+        "initializer_range": 0.02,
+        "bos_token_id": eos_id,
+        "eos_token_id": eos_id,
+        "dtype": "float32",
+        "torch_dtype": "float32",
+    }
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """The shape of the model in `folder`. Raises: IntegrityError."""
+    path = folder / CONFIG
+    config = read_json(path)
+    try:
+        if config["model_type"] != "qwen3":
+            raise IntegrityError(f"not a Qwen3 model but {config['model_type']!r}", where=path)
+        return ModelSpec(
+            vocab_size=config["vocab_size"],
+            width=config["hidden_size"],
+            layers=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            kv_heads=config["num_key_value_heads"],
+            head_width=config["head_dim"],
+            mlp_width=config["intermediate_size"],
+            context=config["max_position_embeddings"],
+            rope_base=float(config["rope_theta"]),
+            norm_epsilon=config["rms_norm_eps"],
+            tied=config["tie_word_embeddings"],
+        )
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"the configuration lacks {error}", where=path) from None
+
+
+def save_model(folder: Path, model: Transformer, *, eos_id: int) -> None:
+    """Write `config.json` and `model.safetensors` (float32) into an existing folder."""
+    write_json(folder / CONFIG, to_config(model.spec, eos_id=eos_id))
+    save_file(to_qwen3(model), folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def load_model(folder: Path) -> Transformer:
+    """Read a model in float32, ready for inference.
+
+    Raises: IntegrityError naming the damaged file.
+    """
+    model = Transformer(read_spec(folder))
+    path = folder / WEIGHTS
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise IntegrityError("the file is missing", where=path) from None
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"the file is damaged: {error}", where=path) from error
+    try:
+        from_qwen3(model, tensors)
+    except IntegrityError as error:
+        raise IntegrityError(error.message, where=path) from None
+    return model.eval()

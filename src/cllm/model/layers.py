@@ -1,0 +1,131 @@
+"""The parts of a block: norm, rotary positions, attention, feed-forward.
+
+Each is the field's plain form, as in Qwen3. Dimension letters: B batch, T query, S key,
+C width, H heads, K key-value heads, D head width, V vocabulary, M feed-forward width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cllm.model.cache import KeyValueCache
+from cllm.model.spec import ModelSpec
+
+
+class RMSNorm(nn.Module):
+    """y = gain · x / sqrt(mean(x²) + ε) over the last axis.
+
+    Source: Zhang 2019, arXiv:1910.07467.
+    """
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.epsilon = epsilon
+
+    def forward(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
+        """Normalise each vector; same shape."""
+        return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
+
+
+class Rotary(nn.Module):
+    """Rotary positions: pair (j, j + D/2) turns by position · base^(−2j/D).
+
+    Tables are kept in float32 for every position below the context and grow on demand.
+    Source: Su 2021, arXiv:2104.09864; pairing as in Qwen3.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        pairs = torch.arange(0, spec.head_width, 2, dtype=torch.float64)
+        frequency = spec.rope_base ** (-pairs / spec.head_width)
+        angle = torch.outer(torch.arange(spec.context, dtype=torch.float64), frequency)
+        self.register_buffer("cos", angle.cos().repeat(1, 2).float(), persistent=False)
+        signed = torch.cat((-angle.sin(), angle.sin()), dim=1)
+        self.register_buffer("sin", signed.float(), persistent=False)
+
+    def forward(self, x: Float[Tensor, "B H T D"], start: int) -> Float[Tensor, "B H T D"]:
+        """Turn queries or keys whose first position is `start`."""
+        end = start + x.shape[2]
+        cos, sin = self.cos[start:end].to(x.dtype), self.sin[start:end].to(x.dtype)
+        return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention with normalised queries and keys.
+
+    One product gives queries, keys and values. Source: Ainslie 2023, arXiv:2305.13245
+    (groups); Henry 2020, arXiv:2010.04245 (query-key norm).
+    """
+
+    def __init__(self, spec: ModelSpec, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.heads, self.kv_heads, self.head_width = spec.heads, spec.kv_heads, spec.head_width
+        rows = (spec.heads + 2 * spec.kv_heads) * spec.head_width
+        self.qkv = nn.Linear(spec.width, rows, bias=False)
+        self.q_norm = RMSNorm(spec.head_width, spec.norm_epsilon)
+        self.k_norm = RMSNorm(spec.head_width, spec.norm_epsilon)
+        self.out = nn.Linear(spec.heads * spec.head_width, spec.width, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "B T C"], rotary: Rotary, cache: KeyValueCache | None
+    ) -> Float[Tensor, "B T C"]:
+        """Mix each position with those before it."""
+        B, T, _ = x.shape
+        sizes = (self.heads, self.kv_heads, self.kv_heads)
+        heads = self.qkv(x).view(B, T, sum(sizes), self.head_width).transpose(1, 2)
+        q, k, v = heads.split(sizes, dim=1)
+        start = 0 if cache is None else cache.length
+        q = rotary(self.q_norm(q), start)
+        k = rotary(self.k_norm(k), start)
+        if cache is not None:
+            k, v = cache.extend(self.layer, k, v)
+        y = attend(q, k, v)
+        mixed: Tensor = self.out(y.transpose(1, 2).reshape(B, T, -1))
+        return mixed
+
+
+def attend(
+    q: Float[Tensor, "B H T D"], k: Float[Tensor, "B K S D"], v: Float[Tensor, "B K S D"]
+) -> Float[Tensor, "B H T D"]:
+    """Causal softmax attention; the T queries are the last of the S positions.
+
+    On a CPU as product, softmax, product: the fused kernel's backward pass is several times
+    slower there in bfloat16. Elsewhere the fused kernel. Cost: B · H · T · S numbers.
+    """
+    B, H, T, D = q.shape
+    K, S = k.shape[1], k.shape[2]
+    if q.device.type != "cpu" and T == S:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=H != K)
+    q = (q * D**-0.5).view(B, K, H // K * T, D)
+    scores = (q @ k.transpose(2, 3)).view(B, H, T, S)
+    if T > 1:
+        mask = torch.full((T, S), float("-inf"), dtype=q.dtype, device=q.device).triu_(S - T + 1)
+        scores = scores + mask
+    weights = scores.softmax(-1).view(B, K, H // K * T, S)
+    return (weights @ v).view(B, H, T, D)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: down(silu(gate·x) ⊙ up·x), gate and up in one product.
+
+    Source: Shazeer 2020, arXiv:2002.05202.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(spec.width, 2 * spec.mlp_width, bias=False)
+        self.down = nn.Linear(spec.mlp_width, spec.width, bias=False)
+
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        """Transform each position by itself."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        mixed: Tensor = self.down(F.silu(gate) * up)
+        return mixed
