@@ -1,0 +1,52 @@
+# `make demo` is the place to start. Every target makes .venv first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# One thread for each core is torch's own default; two test processes would fight over them.
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup demo test check-long lint docs bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+setup: $(READY)  ## make .venv with the locked versions and cllm itself
+
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@$(BIN)/python -c "import torch" || { \
+	  echo "This build of PyTorch needs libraries that are not here. Point pip at PyTorch's CPU build"; \
+	  echo "(its installation page names the setting), remove .venv, and run make again."; exit 1; }
+	@touch $@
+
+demo: $(READY)  ## train on Python's own documentation for a minute, and see it write
+	CLLM_HOME=demo-home $(BIN)/cllm demo
+
+test: $(READY)  ## the everyday test suite
+	$(PYTEST)
+
+check-long: $(READY)  ## the tests that take minutes
+	$(PYTEST) -m long --override-ini timeout=3600
+
+lint: $(READY)  ## formatting, style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(READY)  ## build the documentation into docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: $(READY)  ## run every benchmark; each ends with one line of JSON
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+lock: $(READY)  ## write requirements.lock from what .venv holds (see docs/contributing.md)
+	$(BIN)/python tools/lock.py
+
+clean:  ## remove everything that can be made again
+	rm -rf .venv build dist docs/_build docs/reference/generated demo-home \
+	  .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks docs tools -name __pycache__ -type d -prune -exec rm -rf {} +
