@@ -1,0 +1,178 @@
+"""The training runs: a folder each for what they write, a row in the database for finding them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import psutil
+
+from cllm.errors import NotFoundError
+from cllm.files import storage_errors
+from cllm.workspace.names import check_name, nearest_names
+
+if TYPE_CHECKING:
+    from cllm.workspace.database import Database, RunRow
+
+RunState = Literal["preparing", "training", "finished", "interrupted", "failed"]
+ACTIVE: frozenset[str] = frozenset({"preparing", "training"})
+# Clocks of the process table and of `create_time` differ by rounding only.
+_SAME_START_S = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One training run as the database knows it; `folder` holds what it wrote."""
+
+    id: str
+    model: str
+    state: RunState
+    folder: Path
+    started: float
+    updated: float
+    command: tuple[str, ...]
+    settings: dict[str, Any]
+    figures: dict[str, Any]
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a living process is at work on it."""
+        return self.state in ACTIVE
+
+
+class RunStore:
+    """Runs by id below `CLLM_HOME/runs`."""
+
+    def __init__(self, root: Path, database: Database) -> None:
+        self.root = root
+        self._database = database
+
+    def create(
+        self, model: str, settings_json: dict[str, Any], command: Sequence[str] = ()
+    ) -> RunRecord:
+        """Make a run's folder and row; this process is the one at work on it.
+
+        Raises: InvalidNameError, StorageError, IntegrityError.
+        """
+        from cllm.workspace.database import RunRow
+
+        now = time.time()
+        folder = self._make_folder(check_name(model, "model"), now)
+        pid, pid_started = _this_process()
+        row = RunRow(
+            id=folder.name,
+            model=model,
+            state="preparing",
+            pid=pid,
+            pid_started=pid_started,
+            started=now,
+            updated=now,
+            command=[*command],
+            settings=settings_json,
+            figures={},
+        )
+        with self._database.write() as session:
+            session.add(row)
+        return self.get(folder.name)
+
+    def get(self, run: str) -> RunRecord:
+        """The run with this id, the only one whose id begins so, or the "latest".
+
+        Raises: NotFoundError with the nearest ids.
+        """
+        runs = self.list()
+        if run == "latest":
+            if not runs:
+                raise NotFoundError("there is no run yet", hint="Start one with `cllm train`.")
+            return runs[0]
+        found = [record for record in runs if record.id == run]
+        found = found or [record for record in runs if run and record.id.startswith(run)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(record.id for record in found[:5])
+            raise NotFoundError(f"{len(found)} runs begin with {run!r}", hint=f"They are: {ids}.")
+        if not is_name(run):
+            raise InvalidNameError(
+                f"{run!r} can't be the id of a run", hint="See `cllm runs list`."
+            )
+        hint = nearest_names(run, [record.id for record in runs])
+        raise NotFoundError(f"there is no run {run!r}", hint=hint)
+
+    def list(self) -> Sequence[RunRecord]:
+        """Every run, the newest first."""
+        import sqlalchemy as sa
+
+        from cllm.workspace.database import RunRow
+
+        with self._database.read() as session:
+            rows = session.scalars(sa.select(RunRow).order_by(RunRow.started.desc(), RunRow.id))
+            return [self._record(row) for row in rows]
+
+    def update(self, run_id: str, *, state: RunState | None = None, **figures: Any) -> RunRecord:
+        """Note a run's new state and figures; an active state makes this process its worker.
+
+        Raises: NotFoundError, StorageError.
+        """
+        from cllm.workspace.database import RunRow
+
+        with self._database.write() as session:
+            row = session.get(RunRow, run_id)
+            if row is None:
+                raise NotFoundError(f"there is no run {run_id!r}", hint="See `cllm runs list`.")
+            if state is not None:
+                row.state = state
+                row.pid, row.pid_started = _this_process() if state in ACTIVE else (None, None)
+            row.figures = {**row.figures, **figures}
+            row.updated = time.time()
+            return self._record(row)
+
+    def _record(self, row: RunRow) -> RunRecord:
+        state = row.state
+        if state in ACTIVE and not _is_alive(row.pid, row.pid_started):
+            state = "interrupted"
+        return RunRecord(
+            id=row.id,
+            model=row.model,
+            state=cast("RunState", state),
+            folder=self.root / row.id,
+            started=row.started,
+            updated=row.updated,
+            command=tuple(row.command),
+            settings=dict(row.settings),
+            figures=dict(row.figures),
+        )
+
+    def _make_folder(self, model: str, now: float) -> Path:
+        base = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{model}"
+        number = 1
+        with storage_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            while True:
+                folder = self.root / (base if number == 1 else f"{base}-{number}")
+                try:
+                    folder.mkdir()
+                    return folder
+                except FileExistsError:
+                    number += 1
+
+
+def _this_process() -> tuple[int, float]:
+    return os.getpid(), float(psutil.Process().create_time())
+
+
+def _is_alive(pid: int | None, pid_started: float | None) -> bool:
+    """Whether the very process is alive, not another that got its number."""
+    if pid is None or pid_started is None:
+        return False
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return bool(abs(process.create_time() - pid_started) <= _SAME_START_S)
+    except psutil.Error:
+        return False
