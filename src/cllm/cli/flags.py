@@ -65,10 +65,11 @@ def with_settings(
             overrides = {key: value for key, value in overrides.items() if value is not None}
             return command(*args, overrides=overrides, **kwargs)
 
-        call.__signature__ = signature.replace(parameters=[*own, *made])
-        call.__annotations__ = {item.name: item.annotation for item in [*own, *made]}
-        del call.__wrapped__  # type: ignore[attr-defined]
-        return call
+        wrapped: Any = call
+        wrapped.__signature__ = signature.replace(parameters=[*own, *made])
+        wrapped.__annotations__ = {item.name: item.annotation for item in [*own, *made]}
+        del wrapped.__wrapped__
+        return wrapped
 
     return decorate
 

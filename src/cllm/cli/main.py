@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CycloptsError, Group, UnknownCommandError
 
 from cllm import __version__
 from cllm.errors import CllmError
@@ -120,13 +120,20 @@ def _error_console() -> Console:
 
 
 def _usage_message(error: CycloptsError) -> str:
+    if isinstance(error, UnknownCommandError) and not error.command_chain:
+        # The library would import every command to find the nearest name.
+        wrong = (error.unused_tokens or [""])[0]
+        names = [name for name, *_ in COMMANDS]
+        close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+        advice = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(names)}."
+        return f"Unknown command {wrong!r}. {advice}"
     return str(error).strip()
 
 
 def _usage_hint(error: CycloptsError) -> str:
     command = " ".join(["cllm", *(error.command_chain or ())])
     hint = f"See `{command} --help`."
-    message = str(error)
+    message = _usage_message(error)
     if "Unknown option: " in message and "Did you mean" not in message:
         wrong = message.rpartition("Unknown option: ")[2].split("=")[0].strip().rstrip(".")
         close = difflib.get_close_matches(wrong, _known_flags(error), n=1, cutoff=0.5)

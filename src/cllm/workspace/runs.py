@@ -96,10 +96,6 @@ class RunStore:
         if found:
             ids = ", ".join(record.id for record in found[:5])
             raise NotFoundError(f"{len(found)} runs begin with {run!r}", hint=f"They are: {ids}.")
-        if not is_name(run):
-            raise InvalidNameError(
-                f"{run!r} can't be the id of a run", hint="See `cllm runs list`."
-            )
         hint = nearest_names(run, [record.id for record in runs])
         raise NotFoundError(f"there is no run {run!r}", hint=hint)
 
