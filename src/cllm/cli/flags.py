@@ -13,7 +13,7 @@ import os
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from cyclopts import Group, Parameter
 from pydantic import BaseModel
@@ -69,7 +69,7 @@ def with_settings(
         wrapped.__signature__ = signature.replace(parameters=[*own, *made])
         wrapped.__annotations__ = {item.name: item.annotation for item in [*own, *made]}
         del wrapped.__wrapped__
-        return wrapped
+        return cast("Callable[..., T]", wrapped)
 
     return decorate
 

@@ -126,7 +126,8 @@ def _usage_message(error: CycloptsError) -> str:
         names = [name for name, *_ in COMMANDS]
         close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
         advice = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(names)}."
-        return f"Unknown command {wrong!r}. {advice}"
+        kind = "option" if wrong.startswith("-") else "command"
+        return f"Unknown {kind} {wrong!r}. {advice}"
     return str(error).strip()
 
 
