@@ -1,0 +1,106 @@
+"""From what a person asked for to every number that decides the run."""
+
+from __future__ import annotations
+
+import math
+
+import psutil
+
+from cllm.config import Settings
+from cllm.errors import SettingsError
+from cllm.model import ModelSpec, spec_from_settings
+from cllm.train.events import Plan
+from cllm.train.precision import measure_precision
+
+# Tokens in one step and peak rates: see "The first recipe" in docs/log.md.
+_TOKENS_PER_STEP = 2048
+_RATE_AT_WIDTH_128 = 4e-3
+
+
+def choose_preset(minutes: float | None) -> str:
+    """The size that a CPU can train well in the given time."""
+    if minutes is None or minutes < 8:
+        return "small"
+    return "base" if minutes < 45 else "mid"
+
+
+def decide(settings: Settings, *, vocab_size: int, train_tokens: int) -> tuple[Settings, ModelSpec]:
+    """Fill every setting that was left open.
+
+    Raises: SettingsError where settings do not fit each other or the corpus.
+    """
+    train = settings.train
+    spec = spec_from_settings(settings.model, vocab_size, choose_preset(train.minutes))
+    if spec.context + 1 > train_tokens:
+        asked = settings.model.context is not None
+        raise SettingsError(
+            f"the context of {spec.context:,} tokens is longer than the training text"
+            f" ({train_tokens:,} tokens)",
+            where="--context" if asked else "model.context",
+            hint=f"Add text, or choose a context below {max(train_tokens - 1, 1):,}.",
+        )
+    if train.device != "cpu":
+        _check_device(train.device)
+    batch_size = train.batch_size or max(1, _TOKENS_PER_STEP // spec.context)
+    rows = batch_size * spec.context
+    precision = train.precision
+    if precision == "auto":
+        precision = measure_precision(spec.width, rows, train.device)
+    chosen = {
+        "batch_size": batch_size,
+        "learning_rate": train.learning_rate or _learning_rate(spec.width),
+        "precision": precision,
+        "threads": train.threads or psutil.cpu_count(logical=False) or 1,
+    }
+    shape = {name: getattr(spec, name) for name in _SHAPE}
+    decided = settings.model_copy(
+        update={
+            "train": train.model_copy(update=chosen),
+            "model": settings.model.model_copy(update=shape),
+        }
+    )
+    return decided, spec
+
+
+_SHAPE = ("width", "layers", "heads", "kv_heads", "head_width", "mlp_width", "context")
+
+
+def _learning_rate(width: int) -> float:
+    # Adam's best rate falls about as 1/√width to 1/width; the root is the cautious end.
+    return _RATE_AT_WIDTH_128 * math.sqrt(128 / width)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(
+            f"{device!r} can't be used: {reason}",
+            where="train.device",
+            hint="Choose a device this machine has; cpu always works.",
+        ) from None
+
+
+def describe(settings: Settings, spec: ModelSpec, *, train_tokens: int) -> Plan:
+    """What to show before training starts; `settings` are decided."""
+    train = settings.train
+    assert train.batch_size and train.learning_rate and train.threads
+    return Plan(
+        num_parameters=spec.num_parameters,
+        vocab_size=spec.vocab_size,
+        train_tokens=train_tokens,
+        width=spec.width,
+        layers=spec.layers,
+        heads=spec.heads,
+        context=spec.context,
+        batch_size=train.batch_size,
+        tokens_per_step=train.batch_size * train.accumulate * spec.context,
+        learning_rate=train.learning_rate,
+        precision=train.precision,
+        threads=train.threads,
+        total_steps=train.steps,
+        minutes=None if train.steps is not None else train.minutes,
+    )

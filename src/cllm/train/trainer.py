@@ -1,0 +1,232 @@
+"""The training loop: batches in, better weights out, nothing lost when it stops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cllm.config import TrainSettings
+from cllm.errors import TrainingError
+from cllm.model import Transformer
+from cllm.text.batches import Batches
+from cllm.train.advice import advise_on_loss, advise_on_overfitting
+from cllm.train.checkpoint import Checkpoints, Progress
+from cllm.train.events import Advised, Observe, Sampled, Saved, Stepped, Validated
+from cllm.train.metrics import MetricsLog
+from cllm.train.optimiser import Optimiser
+from cllm.train.precision import dtype_of
+from cllm.train.schedule import Schedule, TimedSchedule, warmup_stable_decay
+from cllm.train.scoring import Score
+
+# Validations and samples come at fixed shares of the run, whatever its length.
+_NUM_VALIDATIONS, _NUM_SAMPLES = 20, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the loop is given from outside: where things go, and how to look at the model."""
+
+    checkpoints: Checkpoints
+    metrics: MetricsLog
+    observe: Observe
+    validate: Callable[[Transformer], tuple[Score, float]] | None
+    sample: Callable[[dict[str, Tensor]], str] | None
+    prompt: str
+    stop_requested: Callable[[], bool]
+    clock: Callable[[], float]
+    bytes_per_token: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the loop ended: `state` is finished, interrupted or stopped early."""
+
+    state: str
+    progress: Progress
+    first_step_s: float | None
+    tokens_this_life: int
+    seconds_this_life: float
+
+
+class Trainer:
+    """Trains one model; `settings` are decided (nothing left open)."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        batches: Batches,
+        settings: TrainSettings,
+        schedule: Schedule,
+        around: Surroundings,
+    ) -> None:
+        assert settings.batch_size is not None and settings.learning_rate is not None
+        self._model, self._batches, self._schedule = model, batches, schedule
+        self._settings, self._around = settings, around
+        self._peak = settings.learning_rate
+        self._device = next(model.parameters()).device
+        self._optimiser = Optimiser(model, settings, dtype_of(settings.precision))
+        self._tokens_per_step = settings.batch_size * settings.accumulate * model.spec.context
+        self._progress = Progress()
+        self._train_nats: list[float] = []
+        self._val_nats: list[float] = []
+        self._advised: set[str] = set()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The float32 weights as they are now."""
+        return self._optimiser.weights()
+
+    def restore(self, tensors: dict[str, Tensor], progress: Progress) -> None:
+        """Go on from a checkpoint."""
+        self._optimiser.load_state(tensors)
+        self._progress = progress
+        if isinstance(self._schedule, TimedSchedule):
+            self._schedule.restart(progress.step, progress.elapsed_s)
+
+    def run(self) -> Outcome:
+        """Train until the schedule ends, patience does, or a stop is requested.
+
+        Raises: TrainingError when loss or gradients are not finite; the last checkpoint
+        then holds the last good state.
+        """
+        clock = self._around.clock
+        started = saved = clock()
+        first_step_s: float | None = None
+        first = self._progress.step
+        if first == 0 and self._around.checkpoints.load_last() is None:
+            self._save()
+            self._sample(0)
+        state = "finished"
+        while (share := self._schedule.progress(self._progress.step)) < 1.0:
+            self._step(share)
+            if first_step_s is None:
+                first_step_s = clock()
+            self._look(share)
+            if self._is_out_of_patience():
+                state = "stopped early"
+                break
+            if self._around.stop_requested():
+                state = "interrupted"
+                break
+            if clock() - saved >= self._settings.checkpoint_seconds:
+                self._save()
+                saved = clock()
+        self._save()
+        num_steps = self._progress.step - first
+        return Outcome(
+            state=state,
+            progress=self._progress,
+            first_step_s=first_step_s,
+            tokens_this_life=num_steps * self._tokens_per_step,
+            seconds_this_life=clock() - started,
+        )
+
+    def _step(self, share: float) -> None:
+        began = self._around.clock()
+        settings, step = self._settings, self._progress.step
+        rate = self._peak * warmup_stable_decay(
+            share,
+            warmup=settings.warmup_fraction,
+            decay=settings.decay_fraction,
+            final_fraction=settings.final_fraction,
+        )
+        nats = 0.0
+        for part in range(settings.accumulate):
+            inputs, targets = self._batches.batch(step * settings.accumulate + part)
+            logits = self._model(inputs.to(self._device)).flatten(0, 1)
+            loss = F.cross_entropy(logits.float(), targets.to(self._device).flatten())
+            torch.autograd.backward(loss)
+            self._optimiser.collect()
+            nats += loss.item() / settings.accumulate
+        norm = self._optimiser.step(rate, divide_by=settings.accumulate)
+        if not (math.isfinite(nats) and math.isfinite(norm)):
+            raise TrainingError(
+                f"the loss ({nats}) or its gradient ({norm}) is not finite at step {step}",
+                hint="The last checkpoint is good. Train anew with a lower "
+                f"--train.learning-rate than {self._peak:g}, or --train.precision float32.",
+            )
+        elapsed = self._schedule.elapsed_s()
+        self._progress = replace(self._progress, step=step + 1, elapsed_s=elapsed)
+        self._train_nats.append(nats)
+        self._around.metrics.write(
+            step + 1, train_nats=nats, gradient_norm=norm, learning_rate=rate, elapsed_s=elapsed
+        )
+        self._around.observe(self._describe_step(share, nats, rate, self._around.clock() - began))
+
+    def _describe_step(self, share: float, nats: float, rate: float, took_s: float) -> Stepped:
+        elapsed, step = self._progress.elapsed_s, self._progress.step
+        total = self._schedule.total_steps
+        done = step / total if total else min(share, 1.0)
+        return Stepped(
+            step=step,
+            total_steps=total,
+            progress=done,
+            elapsed_s=elapsed,
+            remaining_s=elapsed * (1.0 - done) / done if done > 0 else 0.0,
+            train_nats=nats,
+            train_bpb=nats / math.log(2) / self._around.bytes_per_token,
+            tokens_per_s=self._tokens_per_step / max(took_s, 1e-9),
+            learning_rate=rate,
+        )
+
+    def _look(self, share: float) -> None:
+        """Validate, sample and advise where they are due after this step."""
+        step, interval = self._progress.step, self._settings.eval_interval
+        ahead = self._schedule.progress(step)
+        if interval is not None:
+            due = step % interval == 0
+        else:
+            due = int(ahead * _NUM_VALIDATIONS) > int(share * _NUM_VALIDATIONS)
+        if due or ahead >= 1.0:
+            self._validate()
+        if ahead < 1.0 and int(ahead * _NUM_SAMPLES) > int(share * _NUM_SAMPLES):
+            self._sample(step)
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        if self._around.validate is None:
+            return
+        score, bpb = self._around.validate(self._model)
+        nats, progress = score.nats_per_token, self._progress
+        is_best = progress.best_nats is None or nats < progress.best_nats
+        self._progress = replace(
+            progress,
+            best_step=progress.step if is_best else progress.best_step,
+            best_nats=nats if is_best else progress.best_nats,
+            validations_since_best=0 if is_best else progress.validations_since_best + 1,
+            last_val_nats=nats,
+        )
+        if is_best:
+            weights = {f"weight.{name}": value for name, value in self.weights().items()}
+            self._around.checkpoints.save_best(weights, self._progress)
+        self._val_nats.append(nats)
+        self._around.metrics.write(
+            progress.step, val_nats=nats, val_bits_per_byte=bpb, is_best=is_best
+        )
+        self._around.observe(Validated(progress.step, nats, bpb, is_best))
+        self._advise(advise_on_overfitting(self._val_nats))
+        self._advise(advise_on_loss(self._train_nats, self._peak))
+
+    def _advise(self, message: str | None) -> None:
+        kind = message.split(" ", 1)[0] if message else ""
+        if message and kind not in self._advised:
+            self._advised.add(kind)
+            self._around.observe(Advised(message))
+
+    def _sample(self, step: int) -> None:
+        if self._around.sample is not None:
+            text = self._around.sample(self.weights())
+            self._around.observe(Sampled(step, self._around.prompt, text))
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self._settings.patience
+        return patience is not None and self._progress.validations_since_best >= patience
+
+    def _save(self) -> None:
+        self._around.metrics.flush()
+        path = self._around.checkpoints.save_last(self._optimiser.state(), self._progress)
+        self._around.observe(Saved(self._progress.step, path))
