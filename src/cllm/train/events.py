@@ -31,6 +31,15 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Preparing:
+    """Text is being read or turned into tokens; `stage` is that of `text.progress`."""
+
+    stage: str
+    done_bytes: int
+    total_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """The text is read, split and turned into tokens."""
 
@@ -139,5 +148,5 @@ class Finished:
     result: TrainResult
 
 
-Event = Prepared | Planned | Stepped | Validated | Sampled | Saved | Advised | Finished
+Event = Preparing | Prepared | Planned | Stepped | Validated | Sampled | Saved | Advised | Finished
 Observe = Callable[[Event], None]
