@@ -16,9 +16,8 @@ from cllm.files import write_folder
 
 NAME = "demo"
 # Not on every machine (installed packages, tkinter), gone in later Pythons, or only tests.
-_LEFT_OUT = frozenset(
-    "site-packages dist-packages tkinter turtledemo idlelib distutils lib2to3 test tests".split()
-)
+_LEFT_OUT = {"site-packages", "dist-packages", "tkinter", "turtledemo", "idlelib", "distutils"}
+_LEFT_OUT |= {"lib2to3", "test", "tests"}
 # Shorter docstrings ("See base class.") teach a model nothing but themselves.
 _MIN_CHARACTERS = 60
 _BLOCKS = (ast.stmt, ast.ExceptHandler)
@@ -26,10 +25,9 @@ _BLOCKS = (ast.stmt, ast.ExceptHandler)
 
 @dataclass(frozen=True, slots=True)
 class DemoText:
-    """Where the demo's text lies and how much of it there is."""
+    """The demo's text files and how much they hold."""
 
-    folder: Path
-    num_files: int
+    paths: list[Path]
     num_bytes: int
 
 
@@ -49,17 +47,17 @@ def gather_python_text(folder: Path, *, stdlib: Path | None = None) -> DemoText:
         if _LEFT_OUT.isdisjoint(parts):
             entries = _topics(path) if parts == ("pydoc_data", "topics") else _docstrings(path)
             texts.setdefault(parts[0], []).extend(_new(entries, seen))
-    texts = {name: entries for name, entries in texts.items() if entries}
-    if not texts:
+    if not any(texts.values()):
         hint = "Train on text of your own instead: cllm train FOLDER --name NAME"
         raise NoTextError("this Python has no library sources to learn from", where=root, hint=hint)
     num_bytes = 0
     with write_folder(folder, replace=True) as target:
-        for name, entries in texts.items():
-            data = ("\n\n\n".join(entries) + "\n").encode()
-            (target / f"{name}.txt").write_bytes(data)
-            num_bytes += len(data)
-    return DemoText(folder, len(texts), num_bytes)
+        for name, written in texts.items():
+            if written:
+                data = ("\n\n\n".join(written) + "\n").encode()
+                (target / f"{name}.txt").write_bytes(data)
+                num_bytes += len(data)
+    return DemoText(sorted(folder.glob("*.txt")), num_bytes)
 
 
 def _new(entries: Iterator[str], seen: set[bytes]) -> Iterator[str]:
