@@ -1,0 +1,79 @@
+"""`cllm train`: make a model from text."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from cllm.cli.flags import ConfigFlag, Place, read_settings, with_settings
+from cllm.cli.output import JsonFlag, Output, QuietFlag, YesFlag
+from cllm.config import Settings
+from cllm.errors import ExistsError
+from cllm.jobs import models
+from cllm.jobs.request import process_began
+from cllm.jobs.workspace import Workspace, open_workspace
+
+
+@with_settings(Settings)
+def train(
+    *places: Place,
+    name: Annotated[
+        str | None, Parameter(help="Name of the model; made from the first PLACE unless given.")
+    ] = None,
+    from_model: Annotated[
+        str | None, Parameter(name="--from", help="Go on with this model, on this text.")
+    ] = None,
+    overwrite: Annotated[
+        bool, Parameter(negative="", help="Replace a model of that name.")
+    ] = False,
+    config: ConfigFlag = None,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    yes: YesFlag = False,
+    overrides: dict[str, Any],
+) -> None:
+    """Make a model from text: files, folders, patterns, - for standard input, or a corpus.
+
+    Trains for 5 minutes unless told otherwise by --minutes or --steps.
+    """
+    from cllm.cli.train_view import TrainView
+
+    began = process_began()
+    output = Output(as_json=json, quiet=quiet)
+    settings = read_settings(Settings, overrides, config=config)
+    workspace = open_workspace()
+    if name is None:
+        name = models.name_for(workspace, places)
+    overwrite = overwrite or _may_replace(output, workspace, name, is_agreed=yes)
+    if settings.train.minutes is None and settings.train.steps is None:
+        from cllm.jobs.train import DEFAULT_MINUTES
+
+        output.print(
+            f"Training for {DEFAULT_MINUTES:g} minutes; --minutes or --steps changes that.",
+            style="label",
+        )
+    from cllm.jobs.train import train as train_model
+
+    with TrainView(output) as view:
+        result = train_model(
+            places,
+            name=name,
+            settings=settings,
+            workspace=workspace,
+            observe=view.observe,
+            overwrite=overwrite,
+            from_model=from_model,
+            began=began,
+        )
+    output.result(result.to_json())
+
+
+def _may_replace(output: Output, workspace: Workspace, name: str, *, is_agreed: bool) -> bool:
+    """Whether an existing model may be replaced. Raises: ExistsError, InvalidNameError."""
+    if not models.model_exists(workspace, name):
+        return False
+    if is_agreed or output.confirm(f"There is a model named {name}. Replace it?"):
+        return True
+    hint = "Choose another name, or replace it with --overwrite."
+    raise ExistsError(f"there is a model named {name!r} already", where="--name", hint=hint)

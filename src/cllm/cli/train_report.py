@@ -1,0 +1,156 @@
+"""The still parts of what a training run shows: the plan, samples, and how it ended."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from cllm.cli.curve import Series, draw_curve
+from cllm.cli.output import printable
+from cllm.cli.quantities import clock_time, count, decimals, duration, short_count, size
+from cllm.cli.tables import facts, heading
+from cllm.jobs.events import Plan, TrainResult
+
+_MAX_CURVE_WIDTH, _CURVE_HEIGHT = 76, 11
+# A sample along the way is a glimpse; the whole one stands in the run's folder.
+_GLIMPSE_LINES, _GLIMPSE_CHARACTERS = 4, 280
+
+
+def plan_facts(plan: Plan, model: str, run: str, resumed_step: int | None) -> RenderableType:
+    """What will be trained, on what, and when it ends."""
+    shape = f"{plan.layers} layers × {plan.width} wide, {plan.heads} heads"
+    batch = f"{count(plan.batch_size)} windows of {count(plan.context)} tokens"
+    machine = f"{plan.precision}, {plan.threads} thread{'s' if plan.threads != 1 else ''}"
+    pairs: list[tuple[str, str | Text]] = [
+        ("model", Text(model, "head")),
+        ("size", f"{count(plan.num_parameters)} parameters: {shape}"),
+        ("text", f"{count(plan.train_tokens)} tokens, vocabulary of {count(plan.vocab_size)}"),
+        ("batch", f"{batch}, {count(plan.tokens_per_step)} tokens a step"),
+        ("computing", machine),
+        ("ends", _end(plan)),
+        ("run", run),
+    ]
+    if resumed_step is not None:
+        pairs.append(("goes on", f"after step {count(resumed_step)}"))
+    return Group(heading("Plan"), facts(pairs))
+
+
+def _end(plan: Plan) -> str:
+    if plan.total_steps is not None:
+        return f"after {count(plan.total_steps)} steps"
+    if plan.minutes is None:
+        return ""
+    seconds = plan.minutes * 60
+    return f"after {duration(seconds)}, about {clock_time(seconds)}"
+
+
+def sample_block(title: str, prompt: str, text: str, *, whole: bool = False) -> RenderableType:
+    """A prompt with its continuation, shortened to a glimpse unless `whole`."""
+    shown = printable(text)
+    if not whole:
+        lines = shown[:_GLIMPSE_CHARACTERS].splitlines()[:_GLIMPSE_LINES]
+        glimpse = "\n".join(lines)
+        shown = glimpse if glimpse == shown.rstrip("\n") else glimpse + " …"
+    body = Text(printable(prompt), "prompt")
+    body.append(shown, "default")
+    return Group(Text(f"\n  {title}", "label"), Padding(body, (0, 2, 0, 4)))
+
+
+def end_report(result: TrainResult, *, width: int, is_terminal: bool) -> Iterator[RenderableType]:
+    """Before and after, figures, curve, copying, and what to type next."""
+    if result.first_sample or result.last_sample:
+        yield heading("Before and after, from the same prompt")
+        yield _before_and_after(result, side_by_side=is_terminal and width >= 100)
+    yield heading("How it went")
+    yield _figures(result)
+    if is_terminal:
+        curve = _curve(result, width)
+        if curve:
+            yield Text()
+            yield Padding(Group(*curve), (0, 0, 0, 2))
+    yield from _copying(result)
+    for message in result.advice:
+        yield Text(f"  note: {message}", "warn")
+    yield _next(result)
+
+
+def _before_and_after(result: TrainResult, *, side_by_side: bool) -> RenderableType:
+    prompt = printable(result.prompt)
+    before = Text(prompt, "prompt").append(printable(result.first_sample).strip("\n"), "label")
+    after = Text(prompt, "prompt").append(printable(result.last_sample).rstrip("\n"), "default")
+    if not side_by_side:
+        parts: list[RenderableType] = []
+        for label, text in (("before", before), ("after", after)):
+            parts += [Text(f"  {label}", "label"), Padding(text, (0, 2, 0, 4))]
+        return Group(*parts)
+    table = Table(box=None, header_style="label", padding=(0, 4, 0, 0), pad_edge=False, expand=True)
+    table.add_column("before", ratio=1, overflow="fold")
+    table.add_column("after", ratio=1, overflow="fold")
+    table.add_row(before, after)
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _figures(result: TrainResult) -> RenderableType:
+    measured = ""
+    if result.val_bits_per_byte is not None:
+        nats = decimals(result.val_nats_per_token)
+        measured = (
+            f"{decimals(result.val_bits_per_byte)} on text it has not seen ({nats} nats per token)"
+        )
+    steps = f"{count(result.steps)}, {short_count(result.tokens)} tokens"
+    if result.best_step not in (None, result.steps):
+        steps += f"; the best state, of step {count(result.best_step)}, is kept"
+    time = f"{duration(result.seconds_total)}, {count(result.tokens_per_s)} tokens/s"
+    return facts(
+        [
+            ("bits per byte", Text(measured, "good") if measured else ""),
+            ("steps", steps),
+            ("time", time),
+            ("memory", f"{size(result.peak_rss_bytes)} at most"),
+            ("parameters", count(result.num_parameters)),
+            ("curve", result.plot or ""),
+        ]
+    )
+
+
+def _curve(result: TrainResult, width: int) -> list[Text]:
+    train = [(float(step), bpb) for step, bpb, _ in result.history if bpb is not None]
+    val = [(float(step), bpb) for step, _, bpb in result.history if bpb is not None]
+    series = [Series("training text", train, "accent"), Series("unseen text", val, "good")]
+    room = min(width - 4, _MAX_CURVE_WIDTH)
+    return draw_curve(series, width=room, height=_CURVE_HEIGHT, unit="bits per byte")
+
+
+def _copying(result: TrainResult) -> Iterator[RenderableType]:
+    copying: dict[str, Any] = result.copying or {}
+    if "share" not in copying:
+        return
+    share, longest = float(copying["share"]), int(copying.get("longest_characters", 0))
+    if share <= 0:
+        text = "nothing of the sample stands in the training text"
+    else:
+        text = f"{share:.0%} of the sample stands word for word in the training text"
+    yield Text()
+    line = Text("  Is it copying?  ", "label").append(text, "warn" if share > 0.5 else "default")
+    if longest:
+        line.append(f"; the longest stretch has {count(longest)} characters", "label")
+    yield line
+
+
+def _next(result: TrainResult) -> RenderableType:
+    prompt = (result.prompt.strip().splitlines() or ["Once"])[0]
+    name = shlex.quote(result.model)
+    commands = [
+        f"cllm generate {name} --prompt {shlex.quote(printable(prompt))}",
+        f"cllm chat {name}",
+    ]
+    return Group(
+        heading(f"The model {result.model} is yours. Try:"),
+        *(Text(f"  {command}", "accent") for command in commands),
+    )

@@ -1,0 +1,33 @@
+"""What a training run tells whoever watches it."""
+
+from cllm.train.events import (
+    Advised,
+    Event,
+    Finished,
+    Observe,
+    Plan,
+    Planned,
+    Prepared,
+    Preparing,
+    Sampled,
+    Saved,
+    Stepped,
+    TrainResult,
+    Validated,
+)
+
+__all__ = [
+    "Advised",
+    "Event",
+    "Finished",
+    "Observe",
+    "Plan",
+    "Planned",
+    "Prepared",
+    "Preparing",
+    "Sampled",
+    "Saved",
+    "Stepped",
+    "TrainResult",
+    "Validated",
+]
