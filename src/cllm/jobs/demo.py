@@ -10,9 +10,15 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from cllm.config import Settings, TrainSettings
 from cllm.errors import NoTextError
 from cllm.files import write_folder
+from cllm.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cllm.train.events import Observe, TrainResult
 
 NAME = "demo"
 # Not on every machine (installed packages, tkinter), gone in later Pythons, or only tests.
@@ -29,6 +35,25 @@ class DemoText:
 
     paths: list[Path]
     num_bytes: int
+
+
+def train_on_python_text(
+    text: DemoText, *, workspace: Workspace, observe: Observe, minutes: float = 1.0
+) -> TrainResult:
+    """Train the model `demo` on the gathered text, in place of an earlier one.
+
+    Raises: CllmError; InterruptedRunError when stopped, with all state saved.
+    """
+    from cllm.jobs.train import train
+
+    return train(
+        text.paths,
+        name=NAME,
+        settings=Settings(train=TrainSettings(minutes=minutes)),
+        workspace=workspace,
+        observe=observe,
+        overwrite=True,
+    )
 
 
 def gather_python_text(folder: Path, *, stdlib: Path | None = None) -> DemoText:
