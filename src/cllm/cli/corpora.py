@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.text import Text
 
 from cllm.cli.completion import CorpusName
@@ -19,14 +19,19 @@ from cllm.jobs import corpora as jobs
 from cllm.jobs.workspace import open_workspace
 
 app = App(
-    name="corpora", help="Prepare text once, to train on it many times.", help_format="plaintext"
+    name="corpora",
+    help="Prepare text once, to train on it many times.",
+    help_format="plaintext",
+    help_epilogue="",
+    group_commands="Commands",
 )
 
 
 @app.command
 @with_settings(Settings, sections=("text",))
 def add(
-    name: str,
+    name: Annotated[str, Parameter(help="Name of the corpus.")],
+    /,
     *places: Place,
     overwrite: OverwriteFlag = False,
     config: ConfigFlag = None,

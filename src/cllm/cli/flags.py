@@ -32,8 +32,17 @@ def _reject_flag(_type: Any, value: Any) -> None:
             raise ValueError(f"Unknown option: {place}")
 
 
+_MOST_USED = Group("Most used settings", sort_key=9)
 # A file, folder or pattern; `-` is standard input, which a plain `str` would refuse.
-Place = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_reject_flag)]
+Place = Annotated[
+    str,
+    Parameter(
+        name="PATH",
+        help="Files, folders or patterns; - is standard input.",
+        allow_leading_hyphen=True,
+        validator=_reject_flag,
+    ),
+]
 ConfigFlag = Annotated[
     Path | None, Parameter(name="--config", help="A TOML file with settings (flags win).")
 ]
@@ -108,7 +117,7 @@ def _parameter(dotted: str, field: FieldInfo) -> inspect.Parameter:
     flag = Parameter(
         name=list(names),
         help=_help(field),
-        group=None if short else _group(dotted),
+        group=_MOST_USED if short else _group(dotted),
         allow_leading_hyphen=is_text and get_origin(kind) is not Literal,
         negative_iterable="",
         show_default=False,
@@ -130,7 +139,11 @@ def _help(field: FieldInfo) -> str:
     text = field.description or ""
     if field.default is None or field.default == () or isinstance(field.default, Path):
         return text
-    default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+    default = field.default
+    if isinstance(default, bool):
+        default = str(default).lower()
+    elif isinstance(default, float):
+        default = f"{default:g}"
     return f"{text} [default: {default}]"
 
 

@@ -56,7 +56,9 @@ def build_app() -> App:
         help_on_error=False,
     )
     for order, (name, path, group, text) in enumerate(COMMANDS):
-        app.command(path, name=name, help=text, group=group, sort_key=order)
+        # The advice for beginners stands under the whole command's help only.
+        more = {} if path.endswith(":app") else {"help_epilogue": ""}
+        app.command(path, name=name, help=text, group=group, sort_key=order, **more)
     return app
 
 
@@ -128,7 +130,10 @@ def _usage_message(error: CycloptsError) -> str:
         advice = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(names)}."
         kind = "option" if wrong.startswith("-") else "command"
         return f"Unknown {kind} {wrong!r}. {advice}"
-    return str(error).strip()
+    message = str(error).strip()
+    # A flag that ended up among the files: see `flags.Place`.
+    _, found, option = message.partition("Unknown option: ")
+    return f"Unknown option: {option}" if found else message
 
 
 def _usage_hint(error: CycloptsError) -> str:

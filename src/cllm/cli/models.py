@@ -15,10 +15,22 @@ from cllm.errors import CllmError, IntegrityError
 from cllm.jobs import models as jobs
 from cllm.jobs.workspace import open_workspace
 
-app = App(name="models", help="List, show, copy and remove models.", help_format="plaintext")
+app = App(
+    name="models",
+    help="List, show, copy and remove models.",
+    help_format="plaintext",
+    help_epilogue="",
+    group_commands="Commands",
+)
 
 OverwriteFlag = Annotated[
-    bool, Parameter(name="--overwrite", negative="", help="Replace what has the name already.")
+    bool,
+    Parameter(
+        name="--overwrite",
+        negative="",
+        show_default=False,
+        help="Replace what has the name already.",
+    ),
 ]
 
 

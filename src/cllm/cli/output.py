@@ -21,13 +21,22 @@ from rich.console import Console, RenderableType
 from rich.theme import Theme
 
 JsonFlag = Annotated[
-    bool, Parameter(name="--json", negative="", help="Print one JSON value, for programs.")
+    bool,
+    Parameter(
+        name="--json", negative="", show_default=False, help="Print one JSON value, for programs."
+    ),
 ]
 QuietFlag = Annotated[
-    bool, Parameter(name=["--quiet", "-q"], negative="", help="Show nothing but errors.")
+    bool,
+    Parameter(
+        name=["--quiet", "-q"], negative="", show_default=False, help="Show nothing but errors."
+    ),
 ]
 YesFlag = Annotated[
-    bool, Parameter(name=["--yes", "-y"], negative="", help="Answer yes instead of asking.")
+    bool,
+    Parameter(
+        name=["--yes", "-y"], negative="", show_default=False, help="Answer yes instead of asking."
+    ),
 ]
 
 # A pipe has no width; wide enough that no cell of a table is cut.

@@ -15,7 +15,13 @@ from cllm.cli.tables import facts, heading, listing
 from cllm.jobs import runs as jobs
 from cllm.jobs.workspace import open_workspace
 
-app = App(name="runs", help="List, show and resume training runs.", help_format="plaintext")
+app = App(
+    name="runs",
+    help="List, show and resume training runs.",
+    help_format="plaintext",
+    help_epilogue="",
+    group_commands="Commands",
+)
 
 _STYLES = {
     "finished": "good",

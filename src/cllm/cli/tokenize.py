@@ -27,11 +27,19 @@ def tokenize(
     /,
     *,
     ids: Annotated[
-        bool, Parameter(name="--ids", negative="", help="Print the ids, and nothing else.")
+        bool,
+        Parameter(
+            name="--ids", negative="", show_default=False, help="Print the ids, and nothing else."
+        ),
     ] = False,
     decode: Annotated[
         bool,
-        Parameter(name="--decode", negative="", help="TEXT is ids; print what they mean."),
+        Parameter(
+            name="--decode",
+            negative="",
+            show_default=False,
+            help="TEXT is ids; print what they mean.",
+        ),
     ] = False,
     json: JsonFlag = False,
 ) -> None:

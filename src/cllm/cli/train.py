@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from cllm.cli.flags import ConfigFlag, Place, read_settings, with_settings
+from cllm.cli.models import OverwriteFlag
 from cllm.cli.output import JsonFlag, Output, QuietFlag, YesFlag
 from cllm.config import Settings
-from cllm.errors import ExistsError
+from cllm.errors import ExistsError, NoTextError
 from cllm.jobs import models
 from cllm.jobs.request import process_began
 from cllm.jobs.workspace import Workspace, open_workspace
@@ -19,14 +20,12 @@ from cllm.jobs.workspace import Workspace, open_workspace
 def train(
     *places: Place,
     name: Annotated[
-        str | None, Parameter(help="Name of the model; made from the first PLACE unless given.")
+        str | None, Parameter(help="Name of the model; made from the first PATH unless given.")
     ] = None,
     from_model: Annotated[
         str | None, Parameter(name="--from", help="Go on with this model, on this text.")
     ] = None,
-    overwrite: Annotated[
-        bool, Parameter(negative="", help="Replace a model of that name.")
-    ] = False,
+    overwrite: OverwriteFlag = False,
     config: ConfigFlag = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -37,12 +36,13 @@ def train(
 
     Trains for 5 minutes unless told otherwise by --minutes or --steps.
     """
-    from cllm.cli.train_view import TrainView
-
     began = process_began()
     output = Output(as_json=json, quiet=quiet)
     settings = read_settings(Settings, overrides, config=config)
     workspace = open_workspace()
+    if not places:
+        hint = "For example:  cllm train FOLDER --minutes 5"
+        raise NoTextError("say what to train on: files, folders or -", hint=hint)
     if name is None:
         name = models.name_for(workspace, places)
     overwrite = overwrite or _may_replace(output, workspace, name, is_agreed=yes)
@@ -53,6 +53,7 @@ def train(
             f"Training for {DEFAULT_MINUTES:g} minutes; --minutes or --steps changes that.",
             style="label",
         )
+    from cllm.cli.train_view import TrainView
     from cllm.jobs.train import train as train_model
 
     with TrainView(output) as view:
