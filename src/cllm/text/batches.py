@@ -6,7 +6,7 @@ windows it would have had.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+@runtime_checkable
 class Tokens(Protocol):
     """A row of token ids that can be longer than memory."""
 

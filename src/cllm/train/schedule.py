@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cllm.files import storage_errors
 
@@ -31,6 +31,7 @@ def warmup_stable_decay(
     return max(0.0, min(1.0, rising, falling))
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """Says how far the run is before each step."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -38,19 +39,22 @@ class Surroundings:
     sample: Callable[[dict[str, Tensor]], str] | None
     prompt: str
     stop_requested: Callable[[], bool]
-    clock: Callable[[], float]
     bytes_per_token: float
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the loop ended: `state` is finished, interrupted or stopped early."""
+    """How the loop ended: `state` is finished, interrupted or stopped early.
+
+    `first_step_at` is on `time.monotonic`'s clock; `num_steps` and `stepping_s` count this
+    life's steps and the time in them, without validation, samples and saving.
+    """
 
     state: str
     progress: Progress
-    first_step_s: float | None
-    tokens_this_life: int
-    seconds_this_life: float
+    first_step_at: float | None
+    num_steps: int
+    stepping_s: float
 
 
 class Trainer:
@@ -75,6 +79,7 @@ class Trainer:
         self._train_nats: list[float] = []
         self._val_nats: list[float] = []
         self._advised: set[str] = set()
+        self._stepping_s = 0.0
 
     def weights(self) -> dict[str, Tensor]:
         """The float32 weights as they are now."""
@@ -93,9 +98,8 @@ class Trainer:
         Raises: TrainingError when loss or gradients are not finite; the last checkpoint
         then holds the last good state.
         """
-        clock = self._around.clock
-        started = saved = clock()
-        first_step_s: float | None = None
+        saved = time.monotonic()
+        first_step_at: float | None = None
         first = self._progress.step
         if first == 0 and self._around.checkpoints.load_last() is None:
             self._save()
@@ -103,8 +107,7 @@ class Trainer:
         state = "finished"
         while (share := self._schedule.progress(self._progress.step)) < 1.0:
             self._step(share)
-            if first_step_s is None:
-                first_step_s = clock()
+            first_step_at = first_step_at or time.monotonic()
             self._look(share)
             if self._is_out_of_patience():
                 state = "stopped early"
@@ -112,21 +115,20 @@ class Trainer:
             if self._around.stop_requested():
                 state = "interrupted"
                 break
-            if clock() - saved >= self._settings.checkpoint_seconds:
+            if time.monotonic() - saved >= self._settings.checkpoint_seconds:
                 self._save()
-                saved = clock()
+                saved = time.monotonic()
         self._save()
-        num_steps = self._progress.step - first
         return Outcome(
             state=state,
             progress=self._progress,
-            first_step_s=first_step_s,
-            tokens_this_life=num_steps * self._tokens_per_step,
-            seconds_this_life=clock() - started,
+            first_step_at=first_step_at,
+            num_steps=self._progress.step - first,
+            stepping_s=self._stepping_s,
         )
 
     def _step(self, share: float) -> None:
-        began = self._around.clock()
+        began = time.monotonic()
         settings, step = self._settings, self._progress.step
         rate = self._peak * warmup_stable_decay(
             share,
@@ -155,7 +157,9 @@ class Trainer:
         self._around.metrics.write(
             step + 1, train_nats=nats, gradient_norm=norm, learning_rate=rate, elapsed_s=elapsed
         )
-        self._around.observe(self._describe_step(share, nats, rate, self._around.clock() - began))
+        took_s = time.monotonic() - began
+        self._stepping_s += took_s
+        self._around.observe(self._describe_step(share, nats, rate, took_s))
 
     def _describe_step(self, share: float, nats: float, rate: float, took_s: float) -> Stepped:
         elapsed, step = self._progress.elapsed_s, self._progress.step

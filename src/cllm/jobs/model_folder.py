@@ -1,0 +1,76 @@
+"""A finished model's folder: weights, tokeniser, how to use it, and a card with its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cllm.errors import IntegrityError
+from cllm.files import read_json, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from cllm.model import Transformer
+    from cllm.text.corpus import Corpus
+
+TRAINING = "training.json"
+
+
+def write_model(folder: Path, model: Transformer, corpus: Corpus, training: dict[str, Any]) -> None:
+    """Fill an existing empty folder; `training` is what `training.json` keeps."""
+    from cllm.model import save_model
+
+    tokenizer, dialogue = corpus.tokenizer, corpus.dialogue
+    save_model(folder, model, eos_id=tokenizer.eos_id)
+    template = dialogue.chat_template if dialogue else None
+    tokenizer.save(folder, chat_template=template, context=model.spec.context)
+    generation: dict[str, Any] = {
+        "bos_token_id": tokenizer.eos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "do_sample": True,
+        "temperature": 0.8,
+    }
+    if dialogue:
+        generation["stop_strings"] = list(dialogue.stop)
+    write_json(folder / "generation_config.json", generation)
+    write_json(folder / TRAINING, training)
+    write_atomic(folder / "README.md", _card(training, corpus, model))
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """How a model was trained, or {} for one from elsewhere. Raises: IntegrityError."""
+    path = folder / TRAINING
+    if not path.is_file():
+        return {}
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise IntegrityError("the file is damaged: not an object", where=path)
+    return value
+
+
+def _card(training: dict[str, Any], corpus: Corpus, model: Transformer) -> str:
+    figures, spec = training["figures"], model.spec
+    bpb = figures["val_bits_per_byte"]
+    quality = "not measured (nothing was held out)" if bpb is None else f"{bpb:.3f}"
+    kinds = ", ".join(sorted(corpus.report.rows)) or "text"
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# {training["model"]}
+
+A small language model trained with CLLM.
+
+| | |
+|---|---|
+| parameters | {figures["num_parameters"]:,} |
+| shape | {spec.layers} layers, {spec.width} wide, {spec.heads} heads, context {spec.context} |
+| architecture | Qwen3 |
+| tokeniser | {corpus.tokenizer.kind}, {corpus.tokenizer.vocab_size:,} entries |
+| trained on | {corpus.train.num_bytes:,} bytes ({kinds}), {figures["tokens"]:,} tokens seen |
+| training time | {figures["seconds_total"]:.0f} s |
+| held-out bits per byte | {quality} |
+
+The text it was trained on is not part of this folder. It writes in the manner of that text;
+what it says is not to be taken for fact.
+"""

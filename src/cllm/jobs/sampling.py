@@ -1,0 +1,52 @@
+"""Samples of a model in training: the same prompt and seed each time, so that they compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from cllm.config import GenerateSettings
+from cllm.infer.completion import Completion, prompt_tokens
+from cllm.infer.torch_runner import TorchRunner
+from cllm.model import Transformer
+from cllm.text.corpus import Corpus
+from cllm.text.tokenizers import Tokenizer
+
+_LONGEST_PROMPT = 32
+
+
+class Sampler:
+    """Lets weights continue a prompt in a float32 model of their own."""
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, prompt: str, max_tokens: int
+    ) -> None:
+        self.model, self.prompt = model, prompt
+        self._tokenizer = tokenizer
+        self._settings = GenerateSettings(max_tokens=max_tokens)
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> str:
+        """The continuation that these weights write."""
+        fill(self.model, weights)
+        ids = prompt_tokens(self._tokenizer, self.prompt)
+        runner = TorchRunner(self.model)
+        return Completion(runner, self._tokenizer, ids, self._settings).run().text
+
+
+@torch.no_grad()
+def fill(model: Transformer, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights by parameter name into a model."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])
+
+
+def choose_prompt(corpus: Corpus) -> str:
+    """The beginning of the training text: its first line, or its first words."""
+    ids = corpus.tokens("train").read(0, min(64, corpus.train.num_tokens))
+    text = corpus.tokenizer.decode(ids[ids != corpus.tokenizer.eos_id]).lstrip()
+    line, cut, _ = text[:_LONGEST_PROMPT].partition("\n")
+    if cut and len(line) >= 3:
+        return line + "\n"
+    return line.rsplit(" ", 1)[0] if " " in line.strip() else line

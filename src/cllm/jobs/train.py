@@ -1,0 +1,174 @@
+"""Train a model from text, or go on with a run that was stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cllm.config import Settings
+from cllm.errors import (
+    CllmError,
+    ExistsError,
+    InterruptedRunError,
+    NotFoundError,
+    SettingsError,
+)
+from cllm.jobs.request import Request, absolute_places
+from cllm.jobs.stopping import listen_for_stop
+
+if TYPE_CHECKING:
+    from cllm.train.events import Observe, TrainResult
+    from cllm.workspace.runs import RunRecord
+    from cllm.workspace.workspace import Workspace
+
+DEFAULT_MINUTES = 5.0
+
+
+def train(
+    places: Sequence[str | Path],
+    *,
+    name: str,
+    settings: Settings,
+    workspace: Workspace,
+    observe: Observe,
+    overwrite: bool = False,
+    from_model: str | None = None,
+    began: float | None = None,
+) -> TrainResult:
+    """Train the model `name` on text and save it.
+
+    `places` are files, folders, globs, `-`, or the name of one prepared corpus. `from_model`
+    continues an existing model. `began` is when the person pressed Enter, on
+    `time.monotonic`'s clock.
+    Raises: CllmError; InterruptedRunError when stopped, with all state saved.
+    """
+    began = time.monotonic() if began is None else began
+    workspace.models.check_free(name, overwrite=overwrite)
+    settings = _with_a_length(settings)
+    corpus = _named_corpus(places, settings, workspace)
+    if from_model is not None:
+        _check_continuation(workspace.models.path(from_model), settings)
+    request = Request(
+        places=() if corpus else absolute_places(places),
+        model=name,
+        settings=settings,
+        overwrite=overwrite,
+        corpus=corpus,
+        from_model=from_model,
+    )
+    run = workspace.runs.create(name, settings.model_dump(mode="json", exclude_unset=True))
+    request.save(run.folder)
+    return _live(run, request, workspace, observe, began=began, is_resumed=False)
+
+
+def resume(
+    run_id: str,
+    *,
+    workspace: Workspace,
+    observe: Observe,
+    began: float | None = None,
+) -> TrainResult:
+    """Go on with a stopped run exactly where it was.
+
+    Raises: NotFoundError, ExistsError when it has finished or is at work, CllmError as `train`.
+    """
+    began = time.monotonic() if began is None else began
+    run = workspace.runs.get(run_id)
+    if run.state == "finished":
+        hint = f"To train further: cllm train PATH --from {run.model}"
+        raise ExistsError("this run has finished", where=run.id, hint=hint)
+    if run.is_active:
+        hint = "Stop that process first."
+        raise ExistsError("this run is at work in another process", where=run.id, hint=hint)
+    request = Request.load(run.folder)
+    return _live(run, request, workspace, observe, began=began, is_resumed=True)
+
+
+def _live(
+    run: RunRecord,
+    request: Request,
+    workspace: Workspace,
+    observe: Observe,
+    *,
+    began: float,
+    is_resumed: bool,
+) -> TrainResult:
+    """One life of a run, with its state kept in the database whatever happens."""
+    from cllm.jobs.training_run import TrainingRun
+
+    way_on = f"Go on with: cllm runs resume {run.id}"
+    workspace.runs.update(run.id, state="preparing")
+    try:
+        with listen_for_stop() as stop:
+            life = TrainingRun(run, request, workspace, observe, began=began, is_resumed=is_resumed)
+            result = life.execute(stop)
+    except InterruptedRunError:
+        workspace.runs.update(run.id, state="interrupted")
+        raise
+    except KeyboardInterrupt:
+        workspace.runs.update(run.id, state="interrupted")
+        message = "stopped before the first step" if not _has_state(run) else "stopped at once"
+        raise InterruptedRunError(message, where=run.id, hint=way_on) from None
+    except CllmError as error:
+        workspace.runs.update(run.id, state="failed", error=str(error))
+        raise
+    except BaseException:
+        workspace.runs.update(run.id, state="failed", error="an error in the program itself")
+        raise
+    figures = {
+        key: getattr(result, key)
+        for key in ("steps", "tokens", "val_bits_per_byte", "val_nats_per_token", "seconds_total")
+    }
+    workspace.runs.update(run.id, state="finished", **figures)
+    return result
+
+
+def _has_state(run: RunRecord) -> bool:
+    return any((run.folder / "checkpoints").glob("step-*"))
+
+
+def _with_a_length(settings: Settings) -> Settings:
+    if settings.train.minutes is not None or settings.train.steps is not None:
+        return settings
+    length = settings.train.model_copy(update={"minutes": DEFAULT_MINUTES})
+    return settings.model_copy(update={"train": length})
+
+
+def _named_corpus(
+    places: Sequence[str | Path], settings: Settings, workspace: Workspace
+) -> str | None:
+    """The prepared corpus that is meant, if one is."""
+    if len(places) != 1 or Path(places[0]).exists() or "/" in str(places[0]):
+        return None
+    try:
+        if not workspace.corpora.exists(str(places[0])):
+            return None
+    except CllmError:
+        return None
+    given = settings.text.model_fields_set
+    if given:
+        key = sorted(given)[0].replace("_", "-")
+        raise SettingsError(
+            f"the corpus {str(places[0])!r} was prepared with text settings of its own",
+            where=f"text.{key}",
+            hint="Leave the text settings out, or prepare another corpus with them.",
+        )
+    return str(places[0])
+
+
+def _check_continuation(folder: Path, settings: Settings) -> None:
+    """Refuse settings that would change what a continued model is."""
+    if not (folder / "tokenizer.json").is_file():
+        raise NotFoundError("the model has no tokenizer.json", where=folder)
+    shape = settings.model.model_fields_set - {"tied"}
+    words = settings.text.model_fields_set & {"tokenizer", "vocab_size"}
+    for section, names in (("model", shape), ("text", words)):
+        for name in sorted(names):
+            key = f"{section}.{name.replace('_', '-')}"
+            raise SettingsError(
+                "a continued model keeps its shape and its vocabulary",
+                where=key,
+                hint=f"Leave out {key}, or train a new model without --from.",
+            )

@@ -1,0 +1,343 @@
+"""One life of a training run: text to corpus, corpus to weights, weights to a model folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cllm.config import Settings
+from cllm.errors import InputError, InterruptedRunError, SettingsError
+from cllm.files import read_json, write_json
+from cllm.jobs.memory import peak_rss_bytes
+from cllm.jobs.model_folder import write_model
+from cllm.jobs.plots import plot_loss, thin
+from cllm.jobs.sampling import Sampler, choose_prompt, fill
+from cllm.model import ModelSpec, Transformer, load_model
+from cllm.model.files import read_spec
+from cllm.text.batches import Batches
+from cllm.text.copying import measure_copying
+from cllm.text.corpus import Corpus
+from cllm.text.prepare import prepare
+from cllm.text.tokenizers import Tokenizer
+from cllm.train.advice import advise_on_text, advise_on_tokens
+from cllm.train.budget import Budget, plan_budget
+from cllm.train.checkpoint import Checkpoints
+from cllm.train.events import (
+    Advised,
+    Event,
+    Finished,
+    Observe,
+    Planned,
+    Prepared,
+    Preparing,
+    Sampled,
+    TrainResult,
+)
+from cllm.train.held_out import HeldOut
+from cllm.train.metrics import MetricsLog, read_metrics
+from cllm.train.plan import decide, describe
+from cllm.train.schedule import Schedule, StepSchedule, TimedSchedule
+from cllm.train.trainer import Outcome, Surroundings, Trainer
+
+if TYPE_CHECKING:
+    from cllm.jobs.request import Request
+    from cllm.jobs.stopping import StopRequest
+    from cllm.workspace.runs import RunRecord
+    from cllm.workspace.workspace import Workspace
+
+
+class TrainingRun:
+    """A run in one process; a resumed run is another object over the same folder."""
+
+    def __init__(
+        self,
+        run: RunRecord,
+        request: Request,
+        workspace: Workspace,
+        observe: Observe,
+        *,
+        began: float,
+        is_resumed: bool,
+    ) -> None:
+        self._id, self._folder = run.id, run.folder
+        self._request, self._workspace = request, workspace
+        self._observe, self._began = observe, began
+        self._is_resumed = is_resumed
+        self._advice: list[str] = []
+
+    def execute(self, stop: StopRequest) -> TrainResult:
+        """Prepare, train, save. Raises: CllmError."""
+        corpus = self._open_corpus()
+        self._tell(Prepared(corpus))
+        for advice in _advice_on(corpus):
+            self._tell(Advised(advice))
+        settings, spec = self._decide(corpus)
+        torch.set_num_threads(settings.train.threads or 1)
+        prompt = settings.train.sample_prompt or choose_prompt(corpus)
+        twin = Transformer(spec).eval()
+        sampler = Sampler(twin, corpus.tokenizer, prompt, settings.train.sample_tokens)
+        held_out = HeldOut(corpus) if corpus.val.num_tokens else None
+        budget = self._budget(settings, held_out, twin)
+        weights, outcome = self._train(corpus, settings, spec, held_out, sampler, budget, stop)
+        fill(twin, weights)
+        figures = self._figures(outcome, settings, spec, corpus)
+        figures |= _final_score(held_out, twin, budget.scored_tokens if budget else None)
+        self._save(twin, corpus, settings, figures, prompt)
+        return self._report(sampler, corpus, figures)
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Advised):
+            self._advice.append(event.message)
+        if isinstance(event, Sampled):
+            write_json(self._folder / "samples" / f"{event.step:08d}.json", asdict(event))
+        self._observe(event)
+
+    def _open_corpus(self) -> Corpus:
+        request, folder = self._request, self._folder / "corpus"
+        tokenizer = None
+        if request.from_model is not None:
+            tokenizer = Tokenizer.load(self._workspace.models.path(request.from_model))
+        if request.corpus is not None:
+            corpus = Corpus.open(self._workspace.corpora.path(request.corpus))
+            if tokenizer is not None and not _same(tokenizer, corpus.tokenizer):
+                raise SettingsError(
+                    f"the corpus {request.corpus!r} has another vocabulary than the model",
+                    where="--from",
+                    hint="Give the files themselves instead of the corpus.",
+                )
+            return corpus
+        if folder.exists():
+            return Corpus.open(folder)
+        if self._is_resumed and "-" in request.places:
+            hint = "Nothing was trained yet: start anew with `cllm train`."
+            raise InputError("standard input can't be read a second time", hint=hint)
+        return prepare(
+            request.places,
+            request.settings.text,
+            folder,
+            tokenizer=tokenizer,
+            progress=lambda stage, done, total: self._tell(Preparing(stage, done, total)),
+        )
+
+    def _decide(self, corpus: Corpus) -> tuple[Settings, ModelSpec]:
+        """The decisions of the run's first life, or those made now."""
+        path, source = self._folder / "settings.json", self._request.from_model
+        settings = self._request.settings
+        if path.exists():
+            settings = Settings.model_validate(read_json(path))
+        elif source is not None:
+            shape = asdict(read_spec(self._workspace.models.path(source)))
+            del shape["vocab_size"]
+            model = settings.model.model_copy(update=shape)
+            settings = settings.model_copy(update={"model": model})
+        settings, spec = decide(
+            settings,
+            vocab_size=corpus.tokenizer.vocab_size,
+            train_tokens=corpus.train.num_tokens,
+        )
+        write_json(path, settings.model_dump(mode="json"))
+        return settings, spec
+
+    def _budget(
+        self, settings: Settings, held_out: HeldOut | None, model: Transformer
+    ) -> Budget | None:
+        """The time of a timed run, as decided in its first life."""
+        if settings.train.steps is not None or settings.train.minutes is None:
+            return None
+        path = self._folder / "budget.json"
+        if not path.exists():
+            spent_s = time.monotonic() - self._began
+            budget = plan_budget(settings.train.minutes * 60, spent_s, held_out, model)
+            write_json(path, asdict(budget))
+        return Budget(**read_json(path))
+
+    def _train(
+        self,
+        corpus: Corpus,
+        settings: Settings,
+        spec: ModelSpec,
+        held_out: HeldOut | None,
+        sampler: Sampler,
+        budget: Budget | None,
+        stop: StopRequest,
+    ) -> tuple[dict[str, Tensor], Outcome]:
+        """Run the loop to its end; returns the weights of the best validation."""
+        train = settings.train
+        checkpoints = Checkpoints(self._folder / "checkpoints")
+        last = checkpoints.load_last()
+        step = last[1].step if last else 0
+        plan = describe(settings, spec, train_tokens=corpus.train.num_tokens)
+        resumed_step = step if self._is_resumed else None
+        self._tell(Planned(plan, self._id, self._request.model, resumed_step))
+        self._workspace.runs.update(self._id, state="training")
+        schedule: Schedule = StepSchedule(train.steps or 0, last[1].elapsed_s if last else 0.0)
+        if budget is not None:
+            schedule = TimedSchedule(budget.train_s, self._folder / "timeline.bin")
+        metrics = MetricsLog(
+            self._folder / "metrics.jsonl", after_step=step, tensorboard=train.tensorboard
+        )
+        around = Surroundings(
+            checkpoints=checkpoints,
+            metrics=metrics,
+            observe=self._tell,
+            validate=partial(held_out.score, max_tokens=train.eval_tokens) if held_out else None,
+            sample=sampler if train.sample_tokens else None,
+            prompt=sampler.prompt,
+            stop_requested=stop,
+            bytes_per_token=corpus.train.num_bytes / max(corpus.train.num_tokens, 1),
+        )
+        batches = Batches(
+            corpus.tokens("train"),
+            context=spec.context,
+            batch_size=train.batch_size or 1,
+            seed=train.seed,
+        )
+        model = self._first_weights(spec, train.seed).to(train.device)
+        trainer = Trainer(model, batches, train, schedule, around)
+        if last is not None:
+            trainer.restore(*last)
+        stop.graceful = True
+        try:
+            outcome = trainer.run()
+        finally:
+            stop.graceful = False
+            metrics.close()
+            schedule.close()
+        if outcome.state == "interrupted":
+            raise InterruptedRunError(
+                f"stopped after step {outcome.progress.step:,}; everything up to there is saved",
+                where=self._id,
+                hint=f"Go on with: cllm runs resume {self._id}",
+            )
+        return _best_weights(trainer, checkpoints, outcome), outcome
+
+    def _first_weights(self, spec: ModelSpec, seed: int) -> Transformer:
+        if self._request.from_model is not None:
+            return load_model(self._workspace.models.path(self._request.from_model))
+        model = Transformer(spec)
+        model.initialise(torch.Generator().manual_seed(seed))
+        return model
+
+    def _figures(
+        self, outcome: Outcome, settings: Settings, spec: ModelSpec, corpus: Corpus
+    ) -> dict[str, Any]:
+        train, progress = settings.train, outcome.progress
+        per_step = (train.batch_size or 1) * train.accumulate * spec.context
+        first = outcome.first_step_at
+        return {
+            "model": self._request.model,
+            "run": self._id,
+            "state": outcome.state,
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "tokens": progress.step * per_step,
+            "tokens_per_s": outcome.num_steps * per_step / max(outcome.stepping_s, 1e-9),
+            "num_parameters": spec.num_parameters,
+            "vocab_size": corpus.tokenizer.vocab_size,
+            "seconds_to_first_step": None if first is None else first - self._began,
+            "seconds_training": progress.elapsed_s,
+            "val_bytes": corpus.val.num_bytes,
+        }
+
+    def _save(
+        self,
+        model: Transformer,
+        corpus: Corpus,
+        settings: Settings,
+        figures: dict[str, Any],
+        prompt: str,
+    ) -> None:
+        """Write the model's folder; its time belongs to `seconds_total`."""
+        request = self._request
+        training = {
+            "version": 1,
+            "model": request.model,
+            "run": self._id,
+            "corpus": str(corpus.folder),
+            "corpus_sha256": corpus.sha256,
+            "from_model": request.from_model,
+            "settings": settings.model_dump(mode="json"),
+            "dialogue": corpus.dialogue.to_json() if corpus.dialogue else None,
+            "sample_prompt": prompt,
+            "figures": figures | {"seconds_total": time.monotonic() - self._began},
+        }
+        with self._workspace.models.write(request.model, overwrite=request.overwrite) as folder:
+            write_model(folder, model, corpus, training)
+        figures["seconds_total"] = time.monotonic() - self._began
+
+    def _report(self, sampler: Sampler, corpus: Corpus, figures: dict[str, Any]) -> TrainResult:
+        """Plot, sample and compare with the training text; tell how it went."""
+        history = thin(_history(self._folder, corpus))
+        plot = self._folder / "loss.png"
+        plot_loss(plot, history, title=f"{self._request.model}: loss")
+        before = self._folder / "samples" / f"{0:08d}.json"
+        text = sampler(dict(sampler.model.named_parameters()))
+        result = TrainResult(
+            **figures,
+            peak_rss_bytes=peak_rss_bytes(),
+            prompt=sampler.prompt,
+            first_sample=read_json(before)["text"] if before.exists() else "",
+            last_sample=text,
+            copying=measure_copying(text, corpus).to_json(),
+            plot=str(plot),
+            advice=list(self._advice),
+            history=history,
+        )
+        write_json(self._folder / "result.json", result.to_json())
+        self._tell(Finished(result))
+        return result
+
+
+def _same(one: Tokenizer, other: Tokenizer) -> bool:
+    return bool(one.backend.to_str() == other.backend.to_str())
+
+
+def _advice_on(corpus: Corpus) -> list[str]:
+    info = corpus.train
+    advice = [
+        advise_on_text(info.num_bytes + corpus.val.num_bytes),
+        advise_on_tokens(info.num_characters, info.num_tokens, corpus.tokenizer.kind),
+    ]
+    return [message for message in advice if message is not None]
+
+
+def _best_weights(
+    trainer: Trainer, checkpoints: Checkpoints, outcome: Outcome
+) -> dict[str, Tensor]:
+    if outcome.progress.best_step in (None, outcome.progress.step):
+        return trainer.weights()
+    best = checkpoints.load_best()
+    assert best is not None, "the best validation was saved when it happened"
+    return {name.removeprefix("weight."): value for name, value in best[0].items()}
+
+
+def _final_score(
+    held_out: HeldOut | None, model: Transformer, scored_tokens: int | None
+) -> dict[str, Any]:
+    if held_out is None:
+        return {"val_bits_per_byte": None, "val_nats_per_token": None, "val_tokens": 0}
+    score, bpb = held_out.score(model, scored_tokens)
+    nats = score.nats_per_token
+    return {
+        "val_bits_per_byte": bpb if math.isfinite(bpb) else None,
+        "val_nats_per_token": nats if math.isfinite(nats) else None,
+        "val_tokens": score.num_tokens,
+    }
+
+
+def _history(folder: Path, corpus: Corpus) -> list[tuple[int, float | None, float | None]]:
+    scale = corpus.train.num_tokens / max(corpus.train.num_bytes, 1) / math.log(2)
+    rows: list[tuple[int, float | None, float | None]] = []
+    for row in read_metrics(folder / "metrics.jsonl"):
+        if "train_nats" in row:
+            rows.append((row["step"], row["train_nats"] * scale, None))
+        else:
+            rows.append((row["step"], None, row["val_bits_per_byte"]))
+    return rows

@@ -1,0 +1,145 @@
+"""The plain model is Qwen3: compared with transformers, weight for weight."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from cllm.config import ModelSettings
+from cllm.errors import IntegrityError, SettingsError
+from cllm.model import KeyValueCache, Transformer, load_model, save_model, spec_from_settings
+
+SHAPES = {
+    "tied": {"preset": "tiny"},
+    "grouped": {"width": 96, "heads": 6, "kv_heads": 2, "head_width": 32, "layers": 3},
+    "untied": {"width": 64, "heads": 2, "layers": 2, "tied": False, "rope_base": 500_000.0},
+}
+
+
+def make_model(shape: str, seed: int = 1) -> Transformer:
+    spec = spec_from_settings(ModelSettings(**SHAPES[shape]), 300, "tiny")
+    model = Transformer(spec).eval()
+    generator = torch.Generator().manual_seed(seed)
+    model.initialise(generator)
+    # Gains of 1 would hide a norm that forgets them.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.copy_(1 + 0.2 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def random_ids(model: Transformer, rows: int = 2, length: int = 100) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randint(0, model.spec.vocab_size, (rows, length), generator=generator)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_equal_those_of_transformers_opening_the_folder(shape, tmp_path):
+    model = make_model(shape)
+    save_model(tmp_path, model, eos_id=0)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert type(reference).__name__ == "Qwen3ForCausalLM"
+    ids = random_ids(model)
+    with torch.no_grad():
+        ours, theirs = model(ids), reference(ids).logits
+    assert (ours - theirs).abs().max() < 1e-5
+    assert sum(p.numel() for p in reference.parameters()) == model.spec.num_parameters
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_saved_and_loaded_weights_are_the_same(shape, tmp_path):
+    model = make_model(shape)
+    save_model(tmp_path, model, eos_id=0)
+    again = load_model(tmp_path)
+    assert again.spec == model.spec
+    for (name, ours), (_, theirs) in zip(
+        model.state_dict().items(), again.state_dict().items(), strict=True
+    ):
+        assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_token_at_a_time_equals_all_at_once(shape):
+    model = make_model(shape)
+    ids = random_ids(model, rows=1, length=40)
+    cache = KeyValueCache(model.spec)
+    with torch.no_grad():
+        whole = model(ids)
+        parts = [model(ids[:, :7], cache)]
+        parts += [model(ids[:, i : i + 1], cache) for i in range(7, 40)]
+    assert (torch.cat(parts, dim=1) - whole).abs().max() < 1e-5
+
+
+def test_a_later_token_changes_nothing_before_it():
+    model = make_model("grouped")
+    ids = random_ids(model, rows=1)
+    changed = ids.clone()
+    changed[0, 60] = (changed[0, 60] + 1) % model.spec.vocab_size
+    with torch.no_grad():
+        before, after = model(ids), model(changed)
+    assert torch.equal(before[:, :60], after[:, :60])
+    assert not torch.equal(before[:, 60:], after[:, 60:])
+
+
+def test_gradients_agree_with_finite_differences():
+    spec = spec_from_settings(
+        ModelSettings(width=8, heads=2, layers=1, context=6, mlp_width=8), 7, "tiny"
+    )
+    model = Transformer(spec)
+    model.initialise(torch.Generator().manual_seed(0))
+    model = model.double()
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6]])
+    names, values = zip(*model.named_parameters(), strict=True)
+
+    def loss(*weights):
+        state = dict(zip(names, weights, strict=True))
+        logits = torch.func.functional_call(model, state, (ids[:, :-1],))
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+    inputs = tuple(value.detach().requires_grad_() for value in values)
+    assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-6)
+
+
+def test_initial_loss_is_that_of_a_uniform_guess():
+    model = make_model("tied")
+    ids = random_ids(model, rows=8)
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(
+            model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+        )
+    assert abs(float(loss) - np.log(300)) < 0.5
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    one, two, other = make_model("tied", 1), make_model("tied", 1), make_model("tied", 2)
+    assert torch.equal(one.embedding.weight, two.embedding.weight)
+    assert not torch.equal(one.embedding.weight, other.embedding.weight)
+
+
+def test_settings_that_do_not_fit_are_refused_by_name():
+    with pytest.raises(SettingsError, match=r"model\.heads.*do not divide"):
+        spec_from_settings(ModelSettings(width=100, heads=3), 300, "tiny")
+    with pytest.raises(SettingsError, match=r"model\.head-width.*odd"):
+        spec_from_settings(ModelSettings(width=9, heads=1), 300, "tiny")
+    with pytest.raises(SettingsError, match=r"model\.kv-heads"):
+        spec_from_settings(ModelSettings(width=96, heads=6, kv_heads=4), 300, "tiny")
+
+
+def test_damaged_weights_are_named(tmp_path):
+    save_model(tmp_path, make_model("tied"), eos_id=0)
+    path = tmp_path / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(IntegrityError, match=r"model\.safetensors"):
+        load_model(tmp_path)
+    path.write_bytes(whole)
+    tensors = load_file(path)
+    del tensors["model.norm.weight"]
+    save_file(tensors, path)
+    with pytest.raises(IntegrityError, match=r"lack model\.norm\.weight"):
+        load_model(tmp_path)
+    path.unlink()
+    with pytest.raises(IntegrityError, match="missing"):
+        load_model(tmp_path)
