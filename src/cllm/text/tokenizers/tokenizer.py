@@ -1,0 +1,183 @@
+"""One interface to every tokeniser."""
+
+from __future__ import annotations
+
+import codecs
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from cllm import files
+from cllm.config import TokenizerKind
+from cllm.errors import InputError, IntegrityError
+from cllm.text.tokenizers.alphabet import CONTINUATION, EOS, EOS_ID, UNK, UNK_ID, spell, unspell
+from cllm.text.tokenizers.encoders import (
+    ByteEncoder,
+    CharacterEncoder,
+    Encoded,
+    Encoder,
+    PieceEncoder,
+)
+
+if TYPE_CHECKING:
+    import tokenizers
+
+_HAS_UNK = ("words", "characters")
+
+
+class Tokenizer:
+    """Turns text into token ids and back.
+
+    Wraps a Hugging Face `tokenizers.Tokenizer` (`backend`), whose `tokenizer.json` is what
+    other programs read, and gives the same ids much faster. The end of a text,
+    `<|endoftext|>`, is id 0 and is never made by `encode`: its spelling inside a text is
+    plain text. `is_lossless` says that `decode(encode(s)) == s` for every `s`; where it is
+    false the same holds for texts without unknown words or characters.
+    """
+
+    def __init__(self, kind: TokenizerKind, backend: tokenizers.Tokenizer) -> None:
+        backend.encode_special_tokens = True
+        self.kind: TokenizerKind = kind
+        self.backend = backend
+        self.vocab_size: int = backend.get_vocab_size()
+        self.eos_id: int = EOS_ID
+        self.unk_id: int | None = UNK_ID if kind in _HAS_UNK else None
+        self.is_lossless: bool = kind not in _HAS_UNK
+
+    def encode(self, text: str) -> npt.NDArray[np.uint32]:
+        """The ids of a text. Raises: InputError when it holds a lone surrogate."""
+        return self.encode_utf8([_utf8(text)], [False]).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
+        """The ids of each text."""
+        encoded = self.encode_utf8([_utf8(text) for text in texts], [False] * len(texts))
+        return np.split(encoded.ids, np.cumsum(encoded.num_tokens)[:-1]) if texts else []
+
+    def encode_utf8(self, texts: Sequence[bytes], has_eos: Sequence[bool]) -> Encoded:
+        """The ids of texts in a row, with eos after those that `has_eos` names."""
+        return self._encoder.encode(texts, has_eos)
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
+        """The text of some ids; eos is left out, `<unk>` is shown as such.
+
+        Bytes that are not UTF-8 (a model may write any) become U+FFFD.
+        """
+        spellings = self.spellings
+        return b"".join([spellings[int(i)] for i in ids]).decode("utf-8", "replace")
+
+    def stream(self) -> TokenStreamDecoder:
+        """A decoder for ids that come one at a time."""
+        return TokenStreamDecoder(self.spellings)
+
+    def unknown_bytes(self, text: str) -> int:
+        """UTF-8 bytes of the spellings that become `<unk>`."""
+        return self.encode_utf8([_utf8(text)], [False]).unknown_bytes
+
+    @functools.cached_property
+    def spellings(self) -> list[bytes]:
+        """The bytes each id stands for (none for eos)."""
+        entries = self.backend.get_vocab()
+        tokens = sorted(entries, key=entries.__getitem__)
+        first = 1 if self.unk_id is None else 2
+        special = [b"", UNK.encode()][:first]
+        if self.kind in _HAS_UNK:
+            return special + [token.encode() for token in tokens[first:]]
+        return special + [unspell(token.removeprefix(CONTINUATION)) for token in tokens[first:]]
+
+    @functools.cached_property
+    def _encoder(self) -> Encoder:
+        if self.kind == "bytes":
+            return ByteEncoder()
+        if self.kind == "characters":
+            return CharacterEncoder(self.backend.get_vocab(with_added_tokens=False))
+        tokenize = self.backend.model.tokenize
+        if self.kind == "words":
+            return PieceEncoder(
+                "words", lambda raw: [t.id for t in tokenize(raw.decode())], has_unk=True
+            )
+        return PieceEncoder(
+            "byte-level", lambda raw: [t.id for t in tokenize(spell(raw))], has_unk=False
+        )
+
+    def save(
+        self, folder: Path, *, chat_template: str | None = None, context: int | None = None
+    ) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, as transformers reads them.
+
+        Raises: StorageError.
+        """
+        config: dict[str, Any] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "cllm_kind": self.kind,
+            "eos_token": EOS,
+            "clean_up_tokenization_spaces": False,
+            # A special token's spelling inside a text is text.
+            "split_special_tokens": True,
+        }
+        if self.unk_id is not None:
+            config["unk_token"] = UNK
+        if context is not None:
+            config["model_max_length"] = context
+        if chat_template is not None:
+            config["chat_template"] = chat_template
+        files.write_atomic(folder / "tokenizer.json", self.backend.to_str(pretty=True))
+        files.write_json(folder / "tokenizer_config.json", config)
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Read what `save` wrote. Raises: IntegrityError when it is missing or damaged."""
+        import tokenizers
+
+        path = folder / "tokenizer.json"
+        config = files.read_json(folder / "tokenizer_config.json")
+        name = config.get("cllm_kind") if isinstance(config, dict) else None
+        kind: TokenizerKind | None = next(
+            (kind for kind in get_args(TokenizerKind) if kind == name), None
+        )
+        if kind is None:
+            raise IntegrityError(
+                f"unknown kind of tokeniser {name!r}", where=folder / "tokenizer_config.json"
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise IntegrityError("the file is missing", where=path) from error
+        except ValueError as error:
+            raise IntegrityError("the file is damaged: not UTF-8", where=path) from error
+        try:
+            backend = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises the bare class
+            raise IntegrityError(f"the file is damaged: {error}", where=path) from error
+        if backend.token_to_id(EOS) != EOS_ID:
+            raise IntegrityError(f"{EOS} is not id {EOS_ID}", where=path)
+        return cls(kind, backend)
+
+
+class TokenStreamDecoder:
+    """Turns ids that come one at a time into text, whole characters only."""
+
+    def __init__(self, spellings: Sequence[bytes]) -> None:
+        self._spellings = spellings
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int) -> str:
+        """The text that is certain now that this id has come; often empty."""
+        return self._decoder.decode(self._spellings[token_id])
+
+    def finish(self) -> str:
+        """What is left at the end: U+FFFD for a character that was not completed."""
+        return self._decoder.decode(b"", final=True)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the text holds half a character (a lone surrogate) at place {error.start}",
+            hint="Read the text with its right encoding.",
+        ) from error

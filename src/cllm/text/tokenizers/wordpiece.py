@@ -1,0 +1,43 @@
+"""WordPiece over bytes: the longest piece first; lossless, unlike BERT's.
+
+The alphabet is the byte-level one and the continuation mark lies outside it, so a token's
+text is never ambiguous; every byte is in the vocabulary, both as a start and continuing.
+Source: Schuster and Nakajima 2012; Wu et al. 2016 (arXiv:1609.08144). Trained by merging
+the commonest pairs, as Hugging Face's trainer does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cllm.text.tokenizers.alphabet import CONTINUATION, EOS, SORTED_CHARACTERS
+from cllm.text.tokenizers.byte_level import with_byte_level_pieces
+from cllm.text.tokenizers.merges import learn_merges
+from cllm.text.tokenizers.piece_counts import PieceCounts
+
+if TYPE_CHECKING:
+    import tokenizers
+
+BASE_ENTRIES = 513  # eos, and the bytes twice
+_UNLIMITED = 2**62
+
+
+def train(counts: PieceCounts, vocab_size: int) -> tokenizers.Tokenizer:
+    """Merge the commonest pairs until the vocabulary is full or no pair occurs twice."""
+    from tokenizers import Tokenizer, decoders, models
+
+    merges = learn_merges(counts, vocab_size - BASE_ENTRIES, continuation=CONTINUATION)
+    continued = [CONTINUATION + character for character in SORTED_CHARACTERS]
+    merged = (left + right.removeprefix(CONTINUATION) for left, right in merges)
+    vocabulary = {EOS: 0}
+    for token in [*SORTED_CHARACTERS, *continued, *merged]:
+        vocabulary.setdefault(token, len(vocabulary))
+    model = models.WordPiece(
+        vocabulary,
+        unk_token=EOS,  # the model demands one; no piece needs it
+        continuing_subword_prefix=CONTINUATION,
+        max_input_chars_per_word=_UNLIMITED,
+    )
+    backend = with_byte_level_pieces(Tokenizer(model))
+    backend.decoder = decoders.Sequence([decoders.Replace(CONTINUATION, ""), decoders.ByteLevel()])
+    return backend
