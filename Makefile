@@ -5,7 +5,7 @@ READY := .venv/.ready
 # One thread for each core is torch's own default; two test processes would fight over them.
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test check-long lint docs bench lock clean
+.PHONY: help setup demo test check-long lint docs bench lock map clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -45,6 +45,9 @@ bench: $(READY)  ## run every benchmark; each ends with one line of JSON
 
 lock: $(READY)  ## write requirements.lock from what .venv holds (see docs/contributing.md)
 	$(BIN)/python tools/lock.py
+
+map: $(READY)  ## write the map of the code into README.md
+	$(BIN)/python tools/map.py
 
 clean:  ## remove everything that can be made again
 	rm -rf .venv build dist docs/_build docs/reference/generated demo-home \

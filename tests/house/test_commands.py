@@ -40,8 +40,10 @@ def test_the_guide_speaks_of_every_command(commands: dict[str, App]) -> None:
 
 def test_every_command_and_every_flag_says_what_it_does(commands: dict[str, App]) -> None:
     silent = [name for name, app in commands.items() if not app.help]
-    for name, app in commands.items():
-        for argument in app.assemble_argument_collection():
-            if not argument.parameter.help:
-                silent.append(f"{name} {argument.name}")
+    silent += [
+        f"{name} {argument.name}"
+        for name, app in commands.items()
+        for argument in app.assemble_argument_collection()
+        if not argument.parameter.help
+    ]
     assert silent == []

@@ -69,7 +69,9 @@ def write_texts(folder: Path) -> None:
 
 def environment(home: Path) -> dict[str, str]:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "CLLM_HOME": str(home), "PATH": path, "NO_COLOR": "1", "COLUMNS": "100"}
+    # HOME too: an example may write to the person's own settings.
+    here = {"CLLM_HOME": str(home), "HOME": str(home.parent), "PATH": path}
+    return {**os.environ, **here, "NO_COLOR": "1", "COLUMNS": "100"}
 
 
 def run(arguments: list[str | Path], folder: Path, home: Path) -> None:
