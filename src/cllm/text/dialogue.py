@@ -17,7 +17,7 @@ from cllm.text.turns import Turn, TurnsFound, find_turns
 
 DialogueKind = Literal["speakers", "chat log", "question-answer"]
 
-_LOOK_AT_CHARACTERS, _LOOK_AT_ONE_TEXT = 200_000, 50_000
+_LOOK_AT_CHARACTERS, _STRETCH_CHARACTERS, _MOST_STRETCHES = 200_000, 25_000, 8
 _NUM_NAMED_STOPS = 8
 _USER_ROLES = ("user", "human", "customer", "client", "prompter", "question", "q")
 _ASSISTANT_ROLES = ("assistant", "ai", "bot", "chatbot", "agent", "gpt", "answer", "a")
@@ -83,18 +83,19 @@ def detect_dialogue(texts: Iterable[str]) -> Dialogue | None:
 
 
 def _take_sample(texts: Iterable[str]) -> list[str]:
-    """Beginnings and middles of the texts, cut at line ends."""
+    """Stretches of the texts, spread evenly over each and cut at line ends."""
     sample: list[str] = []
     left = _LOOK_AT_CHARACTERS
     for text in texts:
-        starts = [0] if len(text) <= _LOOK_AT_ONE_TEXT else [0, len(text) // 2]
-        for start in starts:
+        num_stretches = min(-(-len(text) // _STRETCH_CHARACTERS), _MOST_STRETCHES)
+        for number in range(num_stretches):
+            start = number * len(text) // num_stretches
             begin = 0 if start == 0 else text.find("\n", start) + 1
-            piece = text[begin : begin + min(left, _LOOK_AT_ONE_TEXT)]
-            if begin + len(piece) < len(text):
-                piece = piece[: piece.rfind("\n") + 1]
-            sample.append(piece)
-            left -= len(piece)
+            stretch = text[begin : begin + min(left, _STRETCH_CHARACTERS)]
+            if begin + len(stretch) < len(text):
+                stretch = stretch[: stretch.rfind("\n") + 1]
+            sample.append(stretch)
+            left -= len(stretch)
         if left <= 0:
             break
     return sample
