@@ -88,7 +88,16 @@ class Output:
 
     def print(self, *renderables: RenderableType, style: str | None = None) -> None:
         """Show text, tables and the like; nothing with `--quiet`."""
-        self.console.print(*renderables, style=style, soft_wrap=not self.is_terminal)
+        if self.is_terminal:
+            self.console.print(*renderables, style=style)
+            return
+        # In a pipe nothing is wrapped to a width or padded with spaces to one.
+        with self.console.capture() as captured:
+            self.console.print(*renderables, style=style, soft_wrap=True)
+        lines = captured.get().split("\n")
+        if not self.quiet:
+            self.stream.write("\n".join(line.rstrip() for line in lines))
+            self.stream.flush()
 
     def write(self, text: str) -> None:
         """Stream `text` as it is, at once; on a terminal, control characters are left out."""

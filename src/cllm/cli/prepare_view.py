@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cllm.cli.output import Output
 from cllm.cli.quantities import count, size
-from cllm.cli.tables import heading, listing
+from cllm.cli.tables import heading, listing, remark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,7 +111,7 @@ def print_report(output: Output, corpus: CorpusLike) -> None:
         rows.append(("together", *_sums(report.rows.values())))
     output.print(listing(columns, rows, right=columns[1:]))
     for line in _remarks(corpus):
-        output.print(Text("  ").append(line))
+        output.print(remark(line))
 
 
 def _cells(row: Any) -> tuple[str, ...]:

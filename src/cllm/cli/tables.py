@@ -38,6 +38,12 @@ def facts(pairs: Iterable[tuple[str, str | Text]]) -> Padding:
     return Padding(table, (0, 0, 0, 2), expand=False)
 
 
+def remark(text: str | Text, style: str = "") -> Padding:
+    """A line of its own in the margin that tables have; further lines stay in it."""
+    shown = Text(text, style) if isinstance(text, str) else text
+    return Padding(shown, (0, 0, 0, 2), expand=False)
+
+
 def heading(text: str) -> Text:
     """A heading with air above it."""
     return Text(f"\n{text}", "head")

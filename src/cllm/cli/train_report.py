@@ -14,7 +14,7 @@ from rich.text import Text
 from cllm.cli.curve import Series, draw_curve
 from cllm.cli.output import printable
 from cllm.cli.quantities import clock_time, count, decimals, duration, short_count, size
-from cllm.cli.tables import facts, heading
+from cllm.cli.tables import facts, heading, remark
 from cllm.jobs.events import Plan, TrainResult
 
 _MAX_CURVE_WIDTH, _CURVE_HEIGHT = 76, 11
@@ -22,7 +22,9 @@ _MAX_CURVE_WIDTH, _CURVE_HEIGHT = 76, 11
 _GLIMPSE_LINES, _GLIMPSE_CHARACTERS = 4, 280
 
 
-def plan_facts(plan: Plan, model: str, run: str, resumed_step: int | None) -> RenderableType:
+def plan_facts(
+    plan: Plan, model: str, run: str, resumed_step: int | None, *, spent_s: float = 0.0
+) -> RenderableType:
     """What will be trained, on what, and when it ends."""
     shape = f"{plan.layers} layers × {plan.width} wide, {plan.heads} heads"
     batch = f"{count(plan.batch_size)} windows of {count(plan.context)} tokens"
@@ -33,7 +35,7 @@ def plan_facts(plan: Plan, model: str, run: str, resumed_step: int | None) -> Re
         ("text", f"{count(plan.train_tokens)} tokens, vocabulary of {count(plan.vocab_size)}"),
         ("batch", f"{batch}, {count(plan.tokens_per_step)} tokens a step"),
         ("computing", machine),
-        ("ends", _end(plan)),
+        ("ends", _end(plan, spent_s)),
         ("run", run),
     ]
     if resumed_step is not None:
@@ -41,13 +43,13 @@ def plan_facts(plan: Plan, model: str, run: str, resumed_step: int | None) -> Re
     return Group(heading("Plan"), facts(pairs))
 
 
-def _end(plan: Plan) -> str:
+def _end(plan: Plan, spent_s: float) -> str:
     if plan.total_steps is not None:
         return f"after {count(plan.total_steps)} steps"
     if plan.minutes is None:
         return ""
     seconds = plan.minutes * 60
-    return f"after {duration(seconds)}, about {clock_time(seconds)}"
+    return f"after {duration(seconds)}, about {clock_time(seconds - spent_s)}"
 
 
 def sample_block(title: str, prompt: str, text: str, *, whole: bool = False) -> RenderableType:
@@ -76,7 +78,7 @@ def end_report(result: TrainResult, *, width: int, is_terminal: bool) -> Iterato
             yield Padding(Group(*curve), (0, 0, 0, 2))
     yield from _copying(result)
     for message in result.advice:
-        yield Text(f"  note: {message}", "warn")
+        yield remark(f"note: {message}", "warn")
     yield _next(result)
 
 
@@ -137,10 +139,10 @@ def _copying(result: TrainResult) -> Iterator[RenderableType]:
     else:
         text = f"{share:.0%} of the sample stands word for word in the training text"
     yield Text()
-    line = Text("  Is it copying?  ", "label").append(text, "warn" if share > 0.5 else "default")
+    line = Text("Is it copying?  ", "label").append(text, "warn" if share > 0.5 else "default")
     if longest:
         line.append(f"; the longest stretch has {count(longest)} characters", "label")
-    yield line
+    yield remark(line)
 
 
 def _next(result: TrainResult) -> RenderableType:

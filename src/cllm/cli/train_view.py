@@ -10,6 +10,7 @@ from types import TracebackType
 
 from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,7 @@ from rich.text import Text
 from cllm.cli.output import Output
 from cllm.cli.prepare_view import PrepareView, print_report
 from cllm.cli.quantities import clock, count, decimals
+from cllm.cli.tables import remark
 from cllm.cli.train_report import end_report, plan_facts, sample_block
 from cllm.jobs.events import (
     Advised,
@@ -44,6 +46,7 @@ class TrainView:
         self._live: Live | None = None
         self._shown_at = 0.0
         self._tenth = 0
+        self._began = time.monotonic()
         self._validated: Validated | None = None
         self._is_deaf = output.quiet
 
@@ -76,7 +79,13 @@ class TrainView:
                 self._prepare.stop()
                 print_report(self._output, event.corpus)
             case Planned():
-                plan = plan_facts(event.plan, event.model, event.run, event.resumed_step)
+                plan = plan_facts(
+                    event.plan,
+                    event.model,
+                    event.run,
+                    event.resumed_step,
+                    spent_s=time.monotonic() - self._began,
+                )
                 self._output.print(plan)
             case Stepped():
                 self._step(event)
@@ -85,7 +94,7 @@ class TrainView:
             case Sampled():
                 self._sample(event)
             case Advised():
-                self._output.print(Text(f"  note: {event.message}", "warn"))
+                self._output.print(remark(f"note: {event.message}", "warn"))
             case Saved():
                 pass
             case Finished():
@@ -97,7 +106,6 @@ class TrainView:
             return
         now = time.monotonic()
         if self._live is None:
-            self._output.print(Text())
             self._live = Live(console=self._output.console, auto_refresh=False, transient=True)
             self._live.start()
         elif now - self._shown_at < _REFRESH_S and event.progress < 1:
@@ -161,4 +169,4 @@ def _bar(event: Stepped, validated: Validated | None) -> RenderableType:
     row.add_row(bar, Text(f"{event.progress:.0%}  {clock(event.remaining_s)} left"))
     details = Text(" · ".join(_figures(event, validated)), "label", no_wrap=True)
     details.overflow = "ellipsis"
-    return Group(row, details)
+    return Group(Text(), Padding(Group(row, details), (0, 2, 0, 2)))
