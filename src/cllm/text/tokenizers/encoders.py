@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ class Encoded:
     unknown_bytes: int  # UTF-8 bytes of what became <unk>
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """Turns UTF-8 texts into ids; where `has_eos` says so, the end of a text becomes eos."""
 
