@@ -6,12 +6,12 @@ import datetime
 import time
 
 
-def count(value: int | float | None) -> str:
+def count(value: float | int | None) -> str:
     """`1,234,567`, or a dash where there is nothing to tell."""
     return "–" if value is None else f"{value:,.0f}"
 
 
-def short_count(value: float | None) -> str:
+def short_count(value: float | int | None) -> str:
     """`950`, `12.3k`, `4.56M`: three digits at most."""
     if value is None:
         return "–"
@@ -22,7 +22,7 @@ def short_count(value: float | None) -> str:
     return f"{value:.0f}"
 
 
-def size(num_bytes: float | None) -> str:
+def size(num_bytes: float | int | None) -> str:
     """`950 bytes`, `12.3 kB`, `4.56 MB`: powers of a thousand."""
     if num_bytes is None:
         return "–"
@@ -32,7 +32,7 @@ def size(num_bytes: float | None) -> str:
     return f"{num_bytes:.0f} bytes"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float | int | None) -> str:
     """`0.4 s`, `42 s`, `3 min 12 s`, `2 h 5 min`."""
     if seconds is None:
         return "–"
@@ -47,7 +47,7 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min".removesuffix(" 0 min")
 
 
-def clock(seconds: float) -> str:
+def clock(seconds: float | int) -> str:
     """`3:07` or `1:03:07`, for what counts down."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
@@ -55,7 +55,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
-def decimals(value: float | None, digits: int = 3) -> str:
+def decimals(value: float | int | None, digits: int = 3) -> str:
     """A number with fixed decimals, or a dash."""
     return "–" if value is None else f"{value:.{digits}f}"
 
@@ -67,6 +67,6 @@ def moment(iso: str) -> str:
     return f"{when:%H:%M}" if when.date() == today else f"{when:%Y-%m-%d %H:%M}"
 
 
-def clock_time(seconds_from_now: float) -> str:
+def clock_time(seconds_from_now: float | int) -> str:
     """The time of day that lies so many seconds ahead: `14:32`."""
     return time.strftime("%H:%M", time.localtime(time.time() + seconds_from_now))
