@@ -1,0 +1,1 @@
+"""Readers: one file a type, each `read(content, settings)` yielding raw texts."""
