@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cllm.model.cache import KeyValueCache
+from cllm.model.norm import rms_norm
 from cllm.model.spec import ModelSpec
 
 
@@ -28,7 +29,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
         """Normalise each vector; same shape."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
+        return rms_norm(x, self.weight, self.epsilon)
 
 
 class Rotary(nn.Module):
@@ -79,12 +80,17 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "B T C"]:
         """Mix each position with those before it."""
         B, T, _ = x.shape
-        sizes = (self.heads, self.kv_heads, self.kv_heads)
-        heads = self.qkv(x).view(B, T, sum(sizes), self.head_width).transpose(1, 2)
-        q, k, v = heads.split(sizes, dim=1)
+        heads = self.qkv(x).view(B, T, -1, self.head_width)
+        qk, v = heads.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
+        gains = torch.cat(
+            (
+                self.q_norm.weight.expand(self.heads, -1),
+                self.k_norm.weight.expand(self.kv_heads, -1),
+            )
+        )
         start = 0 if cache is None else cache.length
-        q = rotary(self.q_norm(q), start)
-        k = rotary(self.k_norm(k), start)
+        qk = rotary(rms_norm(qk, gains, self.q_norm.epsilon).transpose(1, 2), start)
+        (q, k), v = qk.split((self.heads, self.kv_heads), dim=1), v.transpose(1, 2)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
         y = attend(q, k, v)
@@ -104,7 +110,7 @@ def attend(
     K, S = k.shape[1], k.shape[2]
     if q.device.type != "cpu" and T == S:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=H != K)
-    q = (q * D**-0.5).view(B, K, H // K * T, D)
+    q = (q * D**-0.5).reshape(B, K, H // K * T, D)
     scores = (q @ k.transpose(2, 3)).view(B, H, T, S)
     if T > 1:
         mask = torch.full((T, S), float("-inf"), dtype=q.dtype, device=q.device).triu_(S - T + 1)
