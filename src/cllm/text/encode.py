@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from cllm.config import TokenizerKind
-from cllm.text.pipeline import WorkerPool, choose_workers
+from cllm.text.pipeline import WorkerPool
 from cllm.text.progress import Progress
 from cllm.text.shards import ShardWriter, token_dtype
 from cllm.text.split import Span
 from cllm.text.tokenizers import Tokenizer
 
-# Spans are cut to pieces of at most this size, and pieces grouped to tasks of it.
-_PIECE_BYTES = 1 << 20
+# Spans are cut to pieces of at most this size, so that an encoder's arrays stay in the
+# cache, and pieces are grouped to tasks.
+_PIECE_BYTES, _TASK_BYTES = 1 << 18, 1 << 20
 # How far back from there a good place to cut is looked for.
 _LOOK_BACK_BYTES = 16 << 10
-_PARALLEL_BYTES = 4 << 20
 _TASK_PIECES = 4096
 
 
@@ -56,10 +57,11 @@ class EncodeWork:
         self._path = path
         self._kind: TokenizerKind = tokenizer.kind
         self._json = tokenizer.backend.to_str()
+        self._known = tokenizer.known
         self._tokenizer: Tokenizer | None = tokenizer
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_path": self._path, "_kind": self._kind, "_json": self._json, "_tokenizer": None}
+        return self.__dict__ | {"_tokenizer": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -69,7 +71,7 @@ class EncodeWork:
         if self._tokenizer is None:
             from tokenizers import Tokenizer as Backend
 
-            self._tokenizer = Tokenizer(self._kind, Backend.from_str(self._json))
+            self._tokenizer = Tokenizer(self._kind, Backend.from_str(self._json), known=self._known)
         with self._path.open("rb", buffering=0) as file:
             texts = [_read(file, *borders) for borders in _borders(task)]
         encoded = self._tokenizer.encode_utf8(texts, task.has_eos.tolist())
@@ -96,17 +98,16 @@ def encode_spans(
     spans: Sequence[Span],
     tokenizer: Tokenizer,
     shards: ShardWriter,
-    *,
-    workers: int | None,
+    pool: WorkerPool,
     progress: Progress | None = None,
 ) -> EncodedSpans:
     """Encode spans of the text file at `path` to `shards`, each followed by eos."""
     tasks = list(_plan(path, spans))
     total = sum(task.num_bytes for task in tasks)
-    work = EncodeWork(path, tokenizer)
+    answers = pool.run(EncodeWork(path, tokenizer), tasks)
     counts = np.zeros(len(spans), np.int64)
     unknown = characters = done = span = 0
-    for task, encoded in zip(tasks, _encode(tasks, work, total, workers), strict=True):
+    for task, encoded in zip(tasks, itertools.chain.from_iterable(answers), strict=True):
         shards.write(encoded.ids)
         of_piece = span + np.cumsum(task.has_eos) - task.has_eos
         np.add.at(counts, of_piece, encoded.num_tokens)
@@ -117,19 +118,6 @@ def encode_spans(
         if progress is not None:
             progress("encoding", done, total)
     return EncodedSpans(counts, unknown, characters)
-
-
-def _encode(
-    tasks: Sequence[Task], work: EncodeWork, total_bytes: int, wanted: int | None
-) -> Iterator[EncodedTask]:
-    workers = min(choose_workers(wanted), len(tasks))
-    if total_bytes < _PARALLEL_BYTES or workers < 2:
-        for task in tasks:
-            yield from work.do(task)
-        return
-    with WorkerPool(workers, work) as pool:
-        for answers in pool.run(tasks):
-            yield from answers
 
 
 def _plan(path: Path, spans: Sequence[Span]) -> Iterator[Task]:
@@ -146,7 +134,7 @@ def _plan(path: Path, spans: Sequence[Span]) -> Iterator[Task]:
                 ends.append(end)
                 eos.append(end == span.end)
                 size += end - start
-                if size >= _PIECE_BYTES or len(starts) >= _TASK_PIECES:
+                if size >= _TASK_BYTES or len(starts) >= _TASK_PIECES:
                     yield _task(starts, ends, eos)
                     starts, ends, eos, size = [], [], [], 0
                 start = end

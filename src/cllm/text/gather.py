@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,18 +14,12 @@ import numpy.typing as npt
 
 from cllm.config import TextSettings
 from cllm.text.document import Document
-
-try:
-    from cllm.text.duplicates import DuplicateFilter, Fingerprint, fingerprint
-except ImportError:  # pragma: no cover
-    DuplicateFilter = Fingerprint = fingerprint = None
+from cllm.text.duplicates import DuplicateFilter, Fingerprint, fingerprint
 from cllm.text.intake import IntakeReport, read_counted
-from cllm.text.pipeline import WorkerPool, choose_workers
+from cllm.text.pipeline import WorkerPool
 from cllm.text.progress import Progress
 from cllm.text.sources import Source
 
-# Below this many bytes starting processes costs more than it gains.
-_PARALLEL_BYTES = 4 << 20
 # Small sources are read in tasks of about this size, or of so many files.
 _TASK_BYTES, _TASK_FILES = 2 << 20, 64
 
@@ -146,16 +141,18 @@ def gather(
     settings: TextSettings,
     out: TextFile,
     report: IntakeReport,
+    pool: WorkerPool,
     progress: Progress | None = None,
 ) -> None:
     """Read the sources in order and append their documents to `out`, dropping duplicates."""
-    has_filter = bool(DuplicateFilter) and (settings.exact_duplicates or settings.near_duplicates)
+    has_filter = settings.exact_duplicates or settings.near_duplicates
     work = ReadWork(settings, has_fingerprints=has_filter)
     duplicates = DuplicateFilter(settings) if has_filter else None
     total = sum(source.num_bytes for source in sources)
     is_open = False
     done = 0
-    for piece in _read(sources, work, total):
+    answers = pool.run(work, list(_tasks(sources)))
+    for piece in itertools.chain.from_iterable(answers):
         if isinstance(piece, IntakeReport):
             report.merge(piece)
             continue
@@ -180,19 +177,6 @@ def _is_wanted(piece: ReadPiece, duplicates: DuplicateFilter | None, report: Int
     report.exact_duplicates += seen == "exact"
     report.near_duplicates += seen == "near"
     return seen is None
-
-
-def _read(
-    sources: Sequence[Source], work: ReadWork, total_bytes: int
-) -> Iterator[ReadPiece | IntakeReport]:
-    workers = choose_workers(work.settings.workers)
-    if total_bytes < _PARALLEL_BYTES or workers == 1:
-        yield from work.do(sources)
-        return
-    tasks = list(_tasks(sources))
-    with WorkerPool(min(workers, len(tasks)), work) as pool:
-        for answers in pool.run(tasks):
-            yield from answers
 
 
 def _tasks(sources: Iterable[Source]) -> Iterator[list[Source]]:

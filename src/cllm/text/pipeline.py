@@ -15,9 +15,10 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, runtime_checkable
 
 import cllm
 from cllm.errors import CllmError
@@ -26,6 +27,8 @@ _LENGTH = struct.Struct("<Q")
 # Messages of one task that may wait to be read, and tasks begun ahead, for each worker.
 _WAITING_MESSAGES = 3
 _TASKS_AHEAD = 2
+# Starting processes takes about so long; shorter work is done here.
+_PATIENCE_S = 0.5
 # A worker takes about 100 MB, and all of them stay well below 1 GB.
 _MOST_WORKERS = 6
 
@@ -65,19 +68,22 @@ class WorkerFailureError(Exception):
     """A worker process ended by itself or met a bug; holds its traceback."""
 
 
-class WorkerPool:
-    """Processes that have been told `setup` and now take tasks; use it in a `with`."""
+@runtime_checkable
+class Work(Protocol):
+    """Something to do to each task; it is sent to the workers, so it must be picklable."""
 
-    def __init__(self, num_workers: int, setup: object) -> None:
+    def do(self, task: Any) -> Iterator[Any]:
+        """The items that a task gives."""
+        ...
+
+
+class WorkerPool:
+    """Does tasks here and, when that takes long, in worker processes; use it in a `with`."""
+
+    def __init__(self, workers: int | None) -> None:
+        self._num_workers = choose_workers(workers)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._is_closed = False
-        try:
-            for _ in range(num_workers):
-                self._processes.append(_start())
-                send(_stdin(self._processes[-1]), setup)
-        except BaseException:
-            self.close()
-            raise
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -93,11 +99,26 @@ class WorkerPool:
         for process in self._processes:
             process.wait()
 
-    def run(self, tasks: Sequence[object]) -> Iterator[Iterator[Any]]:
-        """For each task, in order, an iterator over the messages its worker yields.
+    def run(self, work: Work, tasks: Sequence[object]) -> Iterator[Iterator[Any]]:
+        """For each task, in order, an iterator over the items that `work` makes of it.
 
         Each iterator must be used up before the next is asked for.
         """
+        began = time.monotonic()
+        for number, task in enumerate(tasks):
+            spent_s = time.monotonic() - began
+            rest = len(tasks) - number
+            is_slow = spent_s > _PATIENCE_S and rest * spent_s / number > 2 * _PATIENCE_S
+            if self._num_workers > 1 and rest > 1 and (is_slow or self._processes):
+                yield from self._run_outside(work, tasks[number:])
+                return
+            yield work.do(task)
+
+    def _run_outside(self, work: Work, tasks: Sequence[object]) -> Iterator[Iterator[Any]]:
+        while len(self._processes) < self._num_workers:
+            self._processes.append(_start())
+        for process in self._processes:
+            send(_stdin(process), ("work", work))
         answers: list[queue.Queue[Any]] = [queue.Queue(_WAITING_MESSAGES) for _ in tasks]
         ahead = threading.Semaphore(_TASKS_AHEAD * len(self._processes))
         numbers = iter(range(len(tasks)))
@@ -124,7 +145,7 @@ class WorkerPool:
         self, process: subprocess.Popen[bytes], task: object, answers: queue.Queue[Any]
     ) -> None:
         try:
-            send(_stdin(process), task)
+            send(_stdin(process), ("task", task))
             assert process.stdout is not None
             while True:
                 message = receive(process.stdout)

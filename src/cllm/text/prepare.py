@@ -16,15 +16,23 @@ from cllm.text.dialogue import detect_dialogue
 from cllm.text.encode import EncodedSpans, encode_spans
 from cllm.text.gather import DocumentTable, TextFile, gather
 from cllm.text.intake import IntakeReport
+from cllm.text.pipeline import WorkerPool
 from cllm.text.progress import Progress
 from cllm.text.sample import sample_text
 from cllm.text.shards import ShardWriter
 from cllm.text.sources import find_sources
 from cllm.text.split import Span, split_documents
-from cllm.text.tokenizers import Tokenizer, train_tokenizer
+from cllm.text.tokenizers import Tokenizer, choose_vocab_size, train_tokenizer
 
-# Text that a tokeniser is trained on; characters need all of it, so that none is unknown.
-_SAMPLE_BYTES = {"bpe": 20 << 20, "wordpiece": 20 << 20, "unigram": 4 << 20, "words": 64 << 20}
+# Text that a tokeniser is trained on, for each entry of its vocabulary and at least; more
+# changes the vocabulary little. Characters need all text, so that none is unknown.
+_SAMPLE_BYTES_PER_ENTRY = {
+    "bpe": 1 << 10,
+    "wordpiece": 1 << 10,
+    "unigram": 1 << 9,
+    "words": 1 << 11,
+}
+_LEAST_SAMPLE_BYTES = 4 << 20
 _DIALOGUE_BYTES = 200_000
 _MOST_REASONS = 20
 
@@ -49,15 +57,15 @@ def prepare(
     report = IntakeReport()
     for skip in skips:
         report.add_skip(skip)
-    with files.write_folder(folder) as temporary:
+    with files.write_folder(folder) as temporary, WorkerPool(settings.workers) as pool:
         path = temporary / TEXT
         with path.open("wb") as file:
             text = TextFile(file)
-            gather(sources, settings, text, report, progress)
+            gather(sources, settings, text, report, pool, progress)
             if not text.has_text:
                 raise _no_text(report)
             num_documents = text.num_documents
-            removed_bytes = _gather_val_file(settings, text)
+            removed_bytes = _gather_val_file(settings, text, pool)
         table = text.table()
         spans = _split(path, table, num_documents, settings)
         if tokenizer is None:
@@ -67,9 +75,8 @@ def prepare(
         shards: dict[str, list[tuple[str, int]]] = {}
         for name, part in spans.items():
             writer = ShardWriter(temporary, name, tokenizer.vocab_size)
-            encoded = encode_spans(
-                path, part, tokenizer, writer, workers=settings.workers, progress=progress
-            )
+            encoded = encode_spans(path, part, tokenizer, writer, pool, progress)
+            writer.close()
             shards[name] = writer.shards
             infos[name] = _write_index(temporary, name, part, table, encoded)
         infos["val"] = _charge(infos["val"], removed_bytes)
@@ -85,14 +92,14 @@ def prepare(
     return Corpus.open(folder, verify=False)
 
 
-def _gather_val_file(settings: TextSettings, text: TextFile) -> int:
+def _gather_val_file(settings: TextSettings, text: TextFile, pool: WorkerPool) -> int:
     """Append the explicit held-out file; the bytes that cleaning removed from it."""
     if settings.val_file is None:
         return 0
     first, report = text.num_bytes, IntakeReport()
     sources, _ = find_sources([settings.val_file], settings)
     whole = {"exact_duplicates": False, "near_duplicates": False}
-    gather(sources, settings.model_copy(update=whole), text, report)
+    gather(sources, settings.model_copy(update=whole), text, report, pool)
     if report.skipped or text.num_bytes == first:
         reason = report.skipped[0].reason if report.skipped else "no text in it"
         raise InputError(
@@ -128,7 +135,10 @@ def _train(
     path: Path, spans: Sequence[Span], settings: TextSettings, progress: Progress | None
 ) -> Tokenizer:
     num_bytes = sum(span.end - span.start for span in spans)
-    limit = _SAMPLE_BYTES.get(settings.tokenizer, num_bytes)
+    limit = num_bytes
+    if settings.tokenizer in _SAMPLE_BYTES_PER_ENTRY:
+        entries = settings.vocab_size or choose_vocab_size(settings.tokenizer, num_bytes)
+        limit = max(_LEAST_SAMPLE_BYTES, entries * _SAMPLE_BYTES_PER_ENTRY[settings.tokenizer])
     return train_tokenizer(
         settings.tokenizer,
         lambda: sample_text(path, spans, limit),

@@ -7,16 +7,20 @@ import signal
 import sys
 from typing import IO
 
-from cllm.text.pipeline import as_failure, receive, send
+from cllm.text.pipeline import Work, as_failure, receive, send
 
 
 def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
-    """Take the work's description, then do tasks until the parent is gone."""
-    work = receive(tasks)
+    """Do tasks, each with the work that was sent last, until the parent is gone."""
+    work: Work | None = None
     while True:
-        task = receive(tasks)
+        kind, message = receive(tasks)
+        if kind == "work":
+            work = message
+            continue
+        assert work is not None
         try:
-            for item in work.do(task):
+            for item in work.do(message):
                 send(answers, ("item", item))
             send(answers, ("done", None))
         except BrokenPipeError:

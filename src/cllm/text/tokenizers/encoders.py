@@ -34,6 +34,20 @@ class Encoded:
     unknown_bytes: int  # UTF-8 bytes of what became <unk>
 
 
+@dataclass(frozen=True, slots=True)
+class KnownPieces:
+    """Pieces whose ids need not be asked for: all ids in a row, and how many each has."""
+
+    pieces: list[bytes]
+    ids: Ids
+    num_ids: npt.NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> KnownPieces:
+        """No pieces."""
+        return cls([], np.empty(0, np.uint32), np.empty(0, np.int64))
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """Turns UTF-8 texts into ids; where `has_eos` says so, the end of a text becomes eos."""
@@ -47,19 +61,26 @@ class PieceEncoder:
     """Cuts text into pieces and remembers the ids of each distinct piece."""
 
     def __init__(
-        self, pattern: PiecePattern, tokenize: Callable[[bytes], list[int]], *, has_unk: bool
+        self,
+        pattern: PiecePattern,
+        tokenize: Callable[[bytes], list[int]],
+        *,
+        has_unk: bool,
+        known: KnownPieces | None = None,
     ) -> None:
         self._pattern: PiecePattern = pattern
         self._tokenize = tokenize
         self._has_unk = has_unk
+        self._known = known or KnownPieces.none()
         self._classes = CharacterClasses(pattern)
         self._reset()
 
     def _reset(self) -> None:
         self._table = PieceTable(self._pattern, self._classes)
-        self._flat = np.array([EOS_ID], np.uint32)
-        self._offsets = np.zeros(1, np.int64)
-        self._counts = np.ones(1, np.int64)
+        self._table.add(self._known.pieces)
+        self._flat = np.concatenate([np.array([EOS_ID], np.uint32), self._known.ids])
+        self._counts = np.concatenate([np.ones(1, np.int64), self._known.num_ids])
+        self._offsets = np.cumsum(self._counts) - self._counts
 
     def encode(self, texts: Sequence[bytes], has_eos: Sequence[bool]) -> Encoded:
         """Encode the texts in a row, in groups that fit the cache."""

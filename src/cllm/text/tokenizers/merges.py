@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,24 @@ _SHIFT = 32
 _LOW = (1 << _SHIFT) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class LearnedMerges:
+    """The merges in order, and how the pieces they were learnt from are cut by them.
+
+    A symbol's number is its place in the vocabulary: the alphabet, then what the merges
+    make. `symbols` holds those of all pieces in a row, `num_symbols` how many each has. They
+    are what encoding the piece gives, unless `is_ambiguous`: two merges made one token.
+    """
+
+    pairs: list[tuple[str, str]]
+    symbols: npt.NDArray[np.int64]
+    num_symbols: npt.NDArray[np.int64]
+    is_ambiguous: bool
+
+
 def learn_merges(
     counts: PieceCounts, num_merges: int, *, continuation: str | None = None
-) -> list[tuple[str, str]]:
+) -> LearnedMerges:
     """The first `num_merges` merges, fewer when no pair occurs twice.
 
     With `continuation` a symbol that does not begin its piece carries that mark. A merge
@@ -33,7 +49,8 @@ def learn_merges(
         spellings += [continuation + character for character in SORTED_CHARACTERS]
     symbols = _Symbols(counts, has_continuation=continuation is not None)
     numbers = {spelling: number for number, spelling in enumerate(spellings)}
-    merges: list[tuple[str, str]] = []
+    merges: dict[tuple[str, str], None] = {}
+    is_ambiguous = False
     goal = len(spellings) + num_merges
     while len(spellings) < goal:
         pair = symbols.commonest_pair()
@@ -44,9 +61,11 @@ def learn_merges(
         number = numbers.setdefault(merged, len(spellings))
         if number == len(spellings):
             spellings.append(merged)
-        merges.append((left, right))
+        else:
+            is_ambiguous = True
+        merges.setdefault((left, right))
         symbols.merge(*pair, number)
-    return merges
+    return LearnedMerges(list(merges), *symbols.result(), is_ambiguous)
 
 
 class _Symbols:
@@ -67,6 +86,7 @@ class _Symbols:
         after[ends - 1] = -1
         before = np.where(is_first, -1, places - 1)
         weights = np.repeat(counts.counts, lengths)
+        self._lengths = lengths
         self._pairs: dict[int, list[int]] = {}
         self._counts: dict[int, int] = {}
         self._count_pairs(symbols, after, weights)
@@ -108,6 +128,14 @@ class _Symbols:
             else:
                 heapq.heappop(heap)
         return None
+
+    def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The symbols of all pieces in a row, and how many each piece has."""
+        symbols = np.array(self._symbols, np.int64)
+        is_alive = symbols >= 0
+        starts = np.cumsum(self._lengths) - self._lengths
+        num_symbols = np.add.reduceat(is_alive, starts, dtype=np.int64) if len(starts) else starts
+        return symbols[is_alive], num_symbols
 
     def merge(self, left: int, right: int, merged: int) -> None:
         """Replace each `left` `right` by `merged`, from the left."""

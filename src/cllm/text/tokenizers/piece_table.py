@@ -6,6 +6,8 @@ equality is exact; longer pieces, about one in a hundred, go through a dictionar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -39,6 +41,25 @@ class PieceTable:
         starts = self._starts(data, ends)
         lengths = np.diff(starts, append=len(data))
         lengths[np.searchsorted(starts, ends)] = 0
+        return self._number(data, starts, lengths)
+
+    def add(self, pieces: Sequence[bytes]) -> None:
+        """Number pieces that are not in the table, in their order; none may come twice."""
+        if pieces:
+            lengths = np.array([len(piece) for piece in pieces], np.intp)
+            first = len(self.pieces)
+            numbers = np.arange(first, first + len(pieces), dtype=np.int32)
+            self.pieces += pieces
+            capped = np.minimum(lengths, _SHORT + 1)
+            low, high = _keys(b"".join(pieces), np.cumsum(lengths) - lengths, capped)
+            short = capped <= _SHORT
+            self._insert(low[short], high[short], numbers[short])
+            for number in numbers[~short].tolist():
+                self._long[self.pieces[number]] = number
+
+    def _number(
+        self, data: bytes, starts: npt.NDArray[np.intp], lengths: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.int32]:
         capped = np.minimum(lengths, _SHORT + 1)
         low, high = _keys(data, starts, capped)
         numbers = self._look_up(low, high, capped, data, starts)

@@ -20,6 +20,7 @@ from cllm.text.tokenizers.encoders import (
     CharacterEncoder,
     Encoded,
     Encoder,
+    KnownPieces,
     PieceEncoder,
 )
 
@@ -33,14 +34,22 @@ class Tokenizer:
     """Turns text into token ids and back.
 
     Wraps a Hugging Face `tokenizers.Tokenizer` (`backend`), whose `tokenizer.json` is what
-    other programs read, and gives the same ids much faster. The end of a text,
+    other programs read, and gives the same ids much faster; `known` are pieces whose ids
+    training has told already. The end of a text,
     `<|endoftext|>`, is id 0 and is never made by `encode`: its spelling inside a text is
     plain text. `is_lossless` says that `decode(encode(s)) == s` for every `s`; where it is
     false the same holds for texts without unknown words or characters.
     """
 
-    def __init__(self, kind: TokenizerKind, backend: tokenizers.Tokenizer) -> None:
+    def __init__(
+        self,
+        kind: TokenizerKind,
+        backend: tokenizers.Tokenizer,
+        *,
+        known: KnownPieces | None = None,
+    ) -> None:
         backend.encode_special_tokens = True
+        self.known = known
         self.kind: TokenizerKind = kind
         self.backend = backend
         self.vocab_size: int = backend.get_vocab_size()
@@ -94,13 +103,17 @@ class Tokenizer:
             return ByteEncoder()
         if self.kind == "characters":
             return CharacterEncoder(self.backend.get_vocab(with_added_tokens=False))
-        tokenize = self.backend.model.tokenize
         if self.kind == "words":
+            vocabulary = self.backend.get_vocab(with_added_tokens=False)
             return PieceEncoder(
-                "words", lambda raw: [t.id for t in tokenize(raw.decode())], has_unk=True
+                "words", lambda raw: [vocabulary.get(raw.decode(), UNK_ID)], has_unk=True
             )
+        tokenize = self.backend.model.tokenize
         return PieceEncoder(
-            "byte-level", lambda raw: [t.id for t in tokenize(spell(raw))], has_unk=False
+            "byte-level",
+            lambda raw: [token.id for token in tokenize(spell(raw))],
+            has_unk=False,
+            known=self.known,
         )
 
     def save(

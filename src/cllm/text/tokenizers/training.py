@@ -63,6 +63,7 @@ def train_tokenizer(
     """
     size = vocab_size or choose_vocab_size(kind, num_characters)
     _check_size(kind, vocab_size)
+    known = None
     seen = _with_progress(texts(), progress, num_characters)
     if kind == "bytes":
         backend = raw_bytes.build()
@@ -72,9 +73,11 @@ def train_tokenizer(
         backend = unigram.train(seen, size)
     else:
         counts = PieceCounts("words" if kind == "words" else "byte-level").add_all(seen)
-        trainer = {"bpe": bpe.train, "wordpiece": wordpiece.train, "words": words.train}[kind]
-        backend = trainer(counts, size)
-    tokenizer = Tokenizer(kind, backend)
+        if kind == "bpe":
+            backend, known = bpe.train(counts, size)
+        else:
+            backend = (words if kind == "words" else wordpiece).train(counts, size)
+    tokenizer = Tokenizer(kind, backend, known=known)
     if vocab_size is not None and tokenizer.vocab_size < vocab_size:
         raise SettingsError(
             f"a vocabulary of {vocab_size:,} is larger than the text supports",

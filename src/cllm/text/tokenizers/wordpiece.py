@@ -26,9 +26,9 @@ def train(counts: PieceCounts, vocab_size: int) -> tokenizers.Tokenizer:
     """Merge the commonest pairs until the vocabulary is full or no pair occurs twice."""
     from tokenizers import Tokenizer, decoders, models
 
-    merges = learn_merges(counts, vocab_size - BASE_ENTRIES, continuation=CONTINUATION)
+    learned = learn_merges(counts, vocab_size - BASE_ENTRIES, continuation=CONTINUATION)
     continued = [CONTINUATION + character for character in SORTED_CHARACTERS]
-    merged = (left + right.removeprefix(CONTINUATION) for left, right in merges)
+    merged = (left + right.removeprefix(CONTINUATION) for left, right in learned.pairs)
     vocabulary = {EOS: 0}
     for token in [*SORTED_CHARACTERS, *continued, *merged]:
         vocabulary.setdefault(token, len(vocabulary))
