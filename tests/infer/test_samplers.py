@@ -15,7 +15,9 @@ HALVES = np.array([0.5, 0.25, 0.125, 0.125])
 LOGITS = np.log(HALVES)
 NONE = np.zeros(4, dtype=np.int64)
 
-finite_logits = st.lists(st.floats(-30, 30), min_size=1, max_size=40).map(np.array)
+finite_logits = st.lists(st.integers(-30_000, 30_000), min_size=1, max_size=40).map(
+    lambda thousandths: np.array(thousandths) / 1000
+)
 
 
 def probabilities(logits):

@@ -44,13 +44,14 @@ class Completion:
         self.seconds = 0.0
         self._stop = StopStrings(settings.stop)
         self._stream = tokenizer.stream()
-        # Some tokenisers spell a token by its neighbours: the stream must know the prompt.
-        for token_id in prompt_ids:
-            if token_id != tokenizer.eos_id:
-                self._stream.push(token_id)
         self._max_tokens = settings.max_tokens
         self._tokens = generate_tokens(
-            runner, prompt_ids, settings, eos_id=tokenizer.eos_id, sample=sample
+            runner,
+            prompt_ids,
+            settings,
+            eos_id=tokenizer.eos_id,
+            banned=() if tokenizer.unk_id is None else (tokenizer.unk_id,),
+            sample=sample,
         )
 
     @property

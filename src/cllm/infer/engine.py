@@ -46,12 +46,14 @@ def generate_tokens(
     settings: GenerateSettings,
     *,
     eos_id: int | None,
+    banned: Sequence[int] = (),
     sample: int = 0,
 ) -> Iterator[int]:
     """Yield at most `max_tokens` token ids that follow the prompt, ending before `eos_id`.
 
-    Only the last `context` tokens of the prompt are seen. When the window is full, its last
-    half is read anew and writing goes on. The same seed and `sample` give the same tokens.
+    Ids in `banned`, such as that of unknown words, are never chosen. Only the last `context`
+    tokens of the prompt are seen. When the window is full, its last half is read anew and
+    writing goes on. The same seed and `sample` give the same tokens.
     """
     rng = np.random.default_rng([settings.seed, sample])
     window = window_of(prompt_ids, runner.context)
@@ -59,6 +61,7 @@ def generate_tokens(
     seen = np.bincount(np.asarray(prompt_ids, dtype=np.int64), minlength=runner.vocab_size)
     written = np.zeros(runner.vocab_size, dtype=np.int64)
     for count in range(1, settings.max_tokens + 1):
+        logits = samplers.exclude(logits, banned)
         logits = samplers.penalise(logits, settings, seen=seen, written=written)
         if settings.temperature == 0.0:
             token_id = samplers.greedy(logits)

@@ -6,6 +6,8 @@ min-p, softmax, draw. A token that is ruled out has the logit −∞ and the pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float64, Int64
 
@@ -22,6 +24,15 @@ def softmax(logits: Float64[np.ndarray, " V"]) -> Float64[np.ndarray, " V"]:
     weights = np.exp(logits - logits.max())
     probabilities: Float64[np.ndarray, " V"] = weights / weights.sum()
     return probabilities
+
+
+def exclude(logits: Float64[np.ndarray, " V"], ids: Sequence[int]) -> Float64[np.ndarray, " V"]:
+    """Rule out some tokens."""
+    if not ids:
+        return logits
+    kept = logits.copy()
+    kept[list(ids)] = -np.inf
+    return kept
 
 
 def temperature(logits: Float64[np.ndarray, " V"], temperature: float) -> Float64[np.ndarray, " V"]:
