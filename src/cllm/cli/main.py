@@ -54,6 +54,7 @@ def build_app() -> App:
         help_epilogue="Begin with:  cllm train FOLDER --minutes 5",
         group_commands=_MORE,
         help_on_error=False,
+        suppress_keyboard_interrupt=False,
     )
     for order, (name, path, group, text) in enumerate(COMMANDS):
         # The advice for beginners stands under the whole command's help only.
@@ -125,10 +126,11 @@ def _usage_message(error: CycloptsError) -> str:
     if isinstance(error, UnknownCommandError) and not error.command_chain:
         # The library would import every command to find the nearest name.
         wrong = (error.unused_tokens or [""])[0]
-        names = [name for name, *_ in COMMANDS]
+        is_option = wrong.startswith("-")
+        names = ["--help", "--version"] if is_option else [name for name, *_ in COMMANDS]
         close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
         advice = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(names)}."
-        kind = "option" if wrong.startswith("-") else "command"
+        kind = "option" if is_option else "command"
         return f"Unknown {kind} {wrong!r}. {advice}"
     message = str(error).strip()
     # A flag that ended up among the files: see `flags.Place`.

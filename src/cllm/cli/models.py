@@ -81,7 +81,7 @@ def show(model: ModelName, /, *, json: JsonFlag = False) -> None:
 @app.command
 def cp(
     source: ModelName,
-    target: str,
+    target: Annotated[str, Parameter(help="Name of the copy.")],
     /,
     *,
     overwrite: OverwriteFlag = False,

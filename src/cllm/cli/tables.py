@@ -24,7 +24,7 @@ def listing(
         )
     for row in rows:
         table.add_row(*row)
-    return Padding(table, (0, 0, 0, 2), expand=False)
+    return Padding(table, (0, 0, 0, 2))
 
 
 def facts(pairs: Iterable[tuple[str, str | Text]]) -> Padding:
@@ -35,13 +35,13 @@ def facts(pairs: Iterable[tuple[str, str | Text]]) -> Padding:
     for label, value in pairs:
         if value not in ("", "–"):
             table.add_row(label, value)
-    return Padding(table, (0, 0, 0, 2), expand=False)
+    return Padding(table, (0, 0, 0, 2))
 
 
 def remark(text: str | Text, style: str = "") -> Padding:
     """A line of its own in the margin that tables have; further lines stay in it."""
     shown = Text(text, style) if isinstance(text, str) else text
-    return Padding(shown, (0, 0, 0, 2), expand=False)
+    return Padding(shown, (0, 0, 0, 2))
 
 
 def heading(text: str) -> Text:
