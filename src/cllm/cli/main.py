@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from cyclopts import App, CycloptsError, Group, UnknownCommandError
 
 from cllm import __version__
-from cllm.errors import CllmError
+from cllm.errors import CllmError, InterruptedRunError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,7 +84,8 @@ def _call(arguments: list[str]) -> int:
     try:
         build_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CllmError as error:
-        _complain(error.message, where=error.where, hint=error.hint)
+        label = "" if isinstance(error, InterruptedRunError) else "Error: "
+        _complain(error.message, where=error.where, hint=error.hint, label=label)
         return error.exit_code
     except CycloptsError as error:
         _complain(_usage_message(error), hint=_usage_hint(error))
