@@ -53,7 +53,7 @@ def is_surely_clean(text: str) -> bool:
 
 def is_inert(character: str) -> bool:
     """Whether cleaning leaves this character and what stands before it apart."""
-    return ord(character) < 0x10000 and not _suspects()[ord(character)]
+    return not _suspects()[_unit(ord(character))]
 
 
 @functools.cache

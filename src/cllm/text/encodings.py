@@ -51,12 +51,15 @@ def find_encoding(content: Content, wanted: str | None = None) -> Encoding:
             raise SkipFile(reason, "undecodable")
         return encoding
     for bom, name in _BOMS:
-        if content.head.startswith(bom) and _first_problem(content, Encoding(name)) is None:
+        if content.head.startswith(bom) and fits(content, Encoding(name)):
             return Encoding(name)
     if b"\0" in content.head:
         wide = _wide_encoding(content.head)
-        if wide is not None and _first_problem(content, Encoding(wide)) is None:
+        if wide is not None and fits(content, Encoding(wide)):
             return Encoding(wide)
+    # Its bytes are all ASCII, so that it would pass for UTF-8.
+    if b"\x1b$" in content.head and fits(content, Encoding("iso2022_jp")):
+        return Encoding("iso2022_jp")
     if is_binary(content.head):
         raise SkipFile("binary: not text in any encoding", "binary")
     problem = _first_problem(content, Encoding("utf-8"))
@@ -157,7 +160,7 @@ def _other_encoding(content: Content, problem: _Problem) -> Encoding:
     if num_good > 20 * num_bad or (problem.is_at_end and num_good > num_bad):
         return Encoding("utf-8", "replace")
     for name in guess_encodings(problem.around[:_SAMPLE_BYTES]):
-        if _first_problem(content, Encoding(name)) is None:
+        if fits(content, Encoding(name)):
             return Encoding(name)
     raise SkipFile("undecodable: its bytes fit no known encoding", "undecodable")
 

@@ -32,6 +32,22 @@ _LATIN_PAGES = (
     "cp852",
     "mac_roman",
 )
+_HIRAGANA = "".join(map(chr, range(0x3041, 0x3094)))
+# The commonest letters of other scripts (small ones where they have cases), the least share
+# they make up of a text, and the pages. On a wrong page they make up half as much at most.
+_COMMON = (
+    ("оеаинтсрвл", 0.5, ("cp1251", "koi8_r", "cp866", "iso8859_5", "mac_cyrillic")),
+    ("αοιετσνηυρ", 0.5, ("cp1253", "iso8859_7")),
+    ("יוהלאתרבמש", 0.5, ("cp1255", "iso8859_8")),
+    ("المينورتبع", 0.5, ("cp1256", "iso8859_6")),
+    ("านรอกเงมยล", 0.5, ("cp874",)),
+    (_HIRAGANA, 0.2, ("cp932", "euc_jp")),
+    ("的一是不了人在有我他这中大来上国个到说们和地出也时年得就那要", 0.06, ("gb18030",)),
+    ("的一是不了人在有我他這中大來上國個到說們和地出也時年得就那要", 0.06, ("big5hkscs",)),
+    ("이다의는에을고가하지로한도은를", 0.1, ("cp949",)),
+)
+# Enough to tell scripts apart.
+_SHORT_BYTES = 1 << 14
 _GOOD_SHARE = 0.9
 _ENOUGH_SHARE = 0.6
 # Accented letters stand alone; the bytes of other scripts stand in rows.
@@ -65,11 +81,31 @@ def guess_encodings(sample: bytes) -> list[str]:
     best = sorted(_LATIN_PAGES, key=lambda page: -round(shares[page], 2))
     if _mean_run(sample) <= _MAX_ACCENT_RUN and shares[best[0]] >= _GOOD_SHARE:
         return best
+    common = _page_of_common_letters(sample)
+    if common is not None:
+        return [common]
     guesses = [match.encoding for match in charset_normalizer.from_bytes(sample)]
     guesses = [_LARGER.get(name, name) for name in guesses if not name.startswith(_UNLIKELY)]
     if not guesses or not _is_latin(sample, guesses[0]):
         return guesses
     return [*(page for page in best if shares[page] >= _ENOUGH_SHARE), *guesses]
+
+
+def _page_of_common_letters(sample: bytes) -> str | None:
+    """The page of another script in which the commonest letters make up enough of the text."""
+    best_evidence, best = 1.0, None
+    for letters, least, pages in _COMMON:
+        for page in pages:
+            counts = _counts_beyond_ascii(sample[:_SHORT_BYTES], page)
+            share = sum(counts[letter] for letter in letters) / max(1, counts.total())
+            if share / least > best_evidence:
+                best_evidence, best = share / least, page
+    return best
+
+
+def _counts_beyond_ascii(sample: bytes, name: str) -> Counter[str]:
+    text = _decoded(sample, name) or ""
+    return Counter(character for character in text if not character.isascii())
 
 
 def _mean_run(sample: bytes) -> float:
@@ -98,8 +134,7 @@ def _is_latin(sample: bytes, name: str) -> bool:
 
 def _alphabet_share(sample: bytes, name: str) -> float:
     """Largest share of the characters beyond ASCII that one alphabet and common marks cover."""
-    text = _decoded(sample, name)
-    counts = Counter(character for character in text or "" if not character.isascii())
+    counts = _counts_beyond_ascii(sample, name)
     if not counts:
         return 0.0
     covered = (
