@@ -12,6 +12,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
+# Models in tests are tiny: more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CLLM_TRAIN__THREADS", "1")
+
 # Before cllm is imported: each module of it is checked against its annotations from here on.
 install_import_hook("cllm", "beartype.beartype")
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from cllm.config import Settings
 from cllm.errors import InputError, InterruptedRunError, SettingsError
 from cllm.files import read_json, write_json
+from cllm.jobs.machine import precision_here
 from cllm.jobs.memory import peak_rss_bytes
 from cllm.jobs.model_folder import write_model
 from cllm.jobs.plots import plot_loss, thin
@@ -141,6 +142,7 @@ class TrainingRun:
             settings,
             vocab_size=corpus.tokenizer.vocab_size,
             train_tokens=corpus.train.num_tokens,
+            precision=precision_here(self._workspace.home, settings.train.device),
         )
         write_json(path, settings.model_dump(mode="json"))
         return settings, spec

@@ -6,11 +6,10 @@ import math
 
 import psutil
 
-from cllm.config import Settings
+from cllm.config import Precision, Settings
 from cllm.errors import SettingsError
 from cllm.model import ModelSpec, spec_from_settings
 from cllm.train.events import Plan
-from cllm.train.precision import measure_precision
 
 # Tokens in one step and peak rates: see "The first recipe" in docs/log.md.
 _TOKENS_PER_STEP = 2048
@@ -24,8 +23,10 @@ def choose_preset(minutes: float | None) -> str:
     return "base" if minutes < 45 else "mid"
 
 
-def decide(settings: Settings, *, vocab_size: int, train_tokens: int) -> tuple[Settings, ModelSpec]:
-    """Fill every setting that was left open.
+def decide(
+    settings: Settings, *, vocab_size: int, train_tokens: int, precision: Precision
+) -> tuple[Settings, ModelSpec]:
+    """Fill every setting that was left open; `precision` is the machine's faster one.
 
     Raises: SettingsError where settings do not fit each other or the corpus.
     """
@@ -39,17 +40,11 @@ def decide(settings: Settings, *, vocab_size: int, train_tokens: int) -> tuple[S
             where="--context" if asked else "model.context",
             hint=f"Add text, or choose a context below {max(train_tokens - 1, 1):,}.",
         )
-    if train.device != "cpu":
-        _check_device(train.device)
     batch_size = train.batch_size or max(1, _TOKENS_PER_STEP // spec.context)
-    rows = batch_size * spec.context
-    precision = train.precision
-    if precision == "auto":
-        precision = measure_precision(spec.width, rows, train.device)
     chosen = {
         "batch_size": batch_size,
         "learning_rate": train.learning_rate or _learning_rate(spec.width),
-        "precision": precision,
+        "precision": precision if train.precision == "auto" else train.precision,
         "threads": train.threads or psutil.cpu_count(logical=False) or 1,
     }
     shape = {name: getattr(spec, name) for name in _SHAPE}
@@ -68,20 +63,6 @@ _SHAPE = ("width", "layers", "heads", "kv_heads", "head_width", "mlp_width", "co
 def _learning_rate(width: int) -> float:
     # Adam's best rate falls about as 1/√width to 1/width; the root is the cautious end.
     return _RATE_AT_WIDTH_128 * math.sqrt(128 / width)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(
-            f"{device!r} can't be used: {reason}",
-            where="train.device",
-            hint="Choose a device this machine has; cpu always works.",
-        ) from None
 
 
 def describe(settings: Settings, spec: ModelSpec, *, train_tokens: int) -> Plan:
