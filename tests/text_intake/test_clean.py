@@ -14,7 +14,8 @@ from cllm.text.clean import clean_text, is_surely_clean
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
 TRICKY = st.text(
     st.sampled_from(
-        "a e\u0301\u0308\u212b\u1100\u1161\u11a8\uac00\u0374\ufeff\r\n\x85\x00\x7f\U0001d15e\ud800\udc00q\u0323\u0307"
+        "a e\u0301\u0308\u212b\u1100\u1161\u11a8\uac00\u0374\ufeff\r\n\x85"
+        "\x00\x7f\U0001d15e\ud800\udc00q\u0323\u0307"
     ),
     max_size=12,
 )

@@ -124,7 +124,9 @@ def _skipping(kind: str = "unknown") -> Iterator[None]:
     except DAMAGED as error:
         raise SkipFile(f"damaged {kind} file: {_lower(error)}", kind) from error
     except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else _lower(error)
+        if error.errno is None:
+            raise SkipFile(f"damaged {kind} file: {_lower(error)}", kind) from error
+        reason = os.strerror(error.errno).lower()
         raise SkipFile(f"can't be read: {reason}", kind) from error
 
 

@@ -16,7 +16,7 @@ MAGIC = {
 }
 SUFFIXES = {".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd"}
 # Text rarely packs better than 30:1; a packed file may be this much larger unpacked ...
-MAX_RATIO = 250
+MAX_RATIO = 100
 # ... or this large, whatever its ratio.
 RATIO_FLOOR_BYTES = 64 << 20
 # The largest dictionary that `xz -9` and `zstd --ultra --long=27` ask for, with some room.
