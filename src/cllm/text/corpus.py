@@ -123,10 +123,10 @@ class Corpus:
         paths = [self.folder / name for name, _ in shards]
         return TokenStream(paths, [tokens for _, tokens in shards], self.tokenizer.vocab_size)
 
-    def stretches(self, split: Split) -> npt.NDArray[np.void]:
+    def stretches(self, split: Split) -> npt.NDArray[Any]:
         """The index of a split, one row (`STRETCH`) for each stretch of a document."""
         path = self.folder / f"{split}.documents.npy"
-        rows: npt.NDArray[np.void] = np.load(path, mmap_mode="r")
+        rows: npt.NDArray[Any] = np.load(path, mmap_mode="r")
         if rows.dtype != STRETCH:
             raise IntegrityError("damaged: not an index of documents", where=path)
         return rows
