@@ -13,6 +13,7 @@ from cllm.cli.output import JsonFlag, Output, QuietFlag
 from cllm.cli.quantities import count, decimals, duration, moment
 from cllm.cli.tables import facts, heading, listing
 from cllm.jobs import runs as jobs
+from cllm.jobs.request import process_began
 from cllm.jobs.workspace import open_workspace
 
 app = App(
@@ -99,10 +100,11 @@ def resume(run: RunName, /, *, json: JsonFlag = False, quiet: QuietFlag = False)
     from cllm.cli.train_view import TrainView
     from cllm.jobs.train import resume as resume_run
 
+    began = process_began()
     output = Output(as_json=json, quiet=quiet)
     workspace = open_workspace()
     with TrainView(output) as view:
-        result = resume_run(run, workspace=workspace, observe=view.observe)
+        result = resume_run(run, workspace=workspace, observe=view.observe, began=began)
     output.result(result.to_json())
 
 
