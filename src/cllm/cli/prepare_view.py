@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -27,6 +27,7 @@ _REFRESH_S = 0.1
 _NUM_SKIPS_SHOWN = 6
 
 
+@runtime_checkable
 class CorpusLike(Protocol):
     """What the report shows of a corpus."""
 
