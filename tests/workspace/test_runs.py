@@ -90,3 +90,14 @@ def test_a_run_whose_process_was_killed_is_shown_as_interrupted(tmp_path: Path) 
     assert runs.get(run_id).state == "interrupted"
     # Taken up again by this process, it is at work once more.
     assert runs.update(run_id, state="training").state == "training"
+
+
+def test_a_removed_run_is_gone_from_the_list_and_the_disk(runs: RunStore) -> None:
+
+    kept, removed = runs.create("kept", {}), runs.create("removed", {})
+    (removed.folder / "metrics.jsonl").write_text("{}\n")
+    runs.remove(removed.id)
+    assert [record.id for record in runs.list()] == [kept.id]
+    assert not removed.folder.exists()
+    with pytest.raises(NotFoundError):
+        runs.remove(removed.id)

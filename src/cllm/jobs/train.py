@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from cllm.workspace.workspace import Workspace
 
 DEFAULT_MINUTES = 5.0
+_KEPT = (
+    "steps",
+    "tokens",
+    "tokens_per_s",
+    "val_bits_per_byte",
+    "val_nats_per_token",
+    "seconds_total",
+)
 
 
 def train(
@@ -44,11 +53,15 @@ def train(
     `time.monotonic`'s clock.
     Raises: CllmError; InterruptedRunError when stopped, with all state saved.
     """
+    from cllm.train.plan import check_shape
+
     began = time.monotonic() if began is None else began
     workspace.models.check_free(name, overwrite=overwrite)
     settings = _with_a_length(settings)
     corpus = _named_corpus(places, settings, workspace)
-    if from_model is not None:
+    if from_model is None:
+        check_shape(settings)
+    else:
         _check_continuation(workspace.models.path(from_model), settings)
     request = Request(
         places=() if corpus else absolute_places(places),
@@ -58,7 +71,8 @@ def train(
         corpus=corpus,
         from_model=from_model,
     )
-    run = workspace.runs.create(name, settings.model_dump(mode="json", exclude_unset=True))
+    given = settings.model_dump(mode="json", exclude_unset=True)
+    run = workspace.runs.create(name, given, command=sys.argv)
     request.save(run.folder)
     return _live(run, request, workspace, observe, began=began, is_resumed=False)
 
@@ -112,15 +126,16 @@ def _live(
         message = "stopped before the first step" if not _has_state(run) else "stopped at once"
         raise InterruptedRunError(message, where=run.id, hint=way_on) from None
     except CllmError as error:
-        workspace.runs.update(run.id, state="failed", error=str(error))
+        if is_resumed or _has_state(run):
+            workspace.runs.update(run.id, state="failed", error=str(error))
+        else:
+            # Nothing was trained: a mistyped path leaves nothing behind.
+            workspace.runs.remove(run.id)
         raise
     except BaseException:
         workspace.runs.update(run.id, state="failed", error="an error in the program itself")
         raise
-    figures = {
-        key: getattr(result, key)
-        for key in ("steps", "tokens", "val_bits_per_byte", "val_nats_per_token", "seconds_total")
-    }
+    figures = {key: getattr(result, key) for key in _KEPT}
     workspace.runs.update(run.id, state="finished", **figures)
     return result
 

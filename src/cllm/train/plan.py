@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import psutil
 
 from cllm.config import Precision, Settings
-from cllm.errors import SettingsError
+from cllm.errors import InputError, SettingsError
 from cllm.model import ModelSpec, spec_from_settings
 from cllm.train.events import Plan
 
 # Tokens in one step and peak rates: see "The first recipe" in docs/log.md.
 _TOKENS_PER_STEP = 2048
 _RATE_AT_WIDTH_128 = 4e-3
+_LEAST_CONTEXT = 8
 
 
 def choose_preset(minutes: float | None) -> str:
@@ -23,21 +25,28 @@ def choose_preset(minutes: float | None) -> str:
     return "base" if minutes < 45 else "mid"
 
 
+def check_shape(settings: Settings, *, vocab_size: int = 1) -> ModelSpec:
+    """The shape that the settings ask for. Raises: SettingsError where its parts do not fit."""
+    return spec_from_settings(settings.model, vocab_size, choose_preset(settings.train.minutes))
+
+
 def decide(
     settings: Settings, *, vocab_size: int, train_tokens: int, precision: Precision
 ) -> tuple[Settings, ModelSpec]:
     """Fill every setting that was left open; `precision` is the machine's faster one.
 
-    Raises: SettingsError where settings do not fit each other or the corpus.
+    Raises: SettingsError where settings do not fit each other or the corpus; InputError when
+    there is too little text.
     """
     train = settings.train
-    spec = spec_from_settings(settings.model, vocab_size, choose_preset(train.minutes))
-    if spec.context + 1 > train_tokens:
-        asked = settings.model.context is not None
+    spec = check_shape(settings, vocab_size=vocab_size)
+    if settings.model.context is None:
+        spec = replace(spec, context=_context_for(spec.context, train_tokens))
+    elif spec.context + 1 > train_tokens:
         raise SettingsError(
             f"the context of {spec.context:,} tokens is longer than the training text"
             f" ({train_tokens:,} tokens)",
-            where="--context" if asked else "model.context",
+            where="--context",
             hint=f"Add text, or choose a context below {max(train_tokens - 1, 1):,}.",
         )
     batch_size = train.batch_size or max(1, _TOKENS_PER_STEP // spec.context)
@@ -55,6 +64,22 @@ def decide(
         }
     )
     return decided, spec
+
+
+def _context_for(usual: int, train_tokens: int) -> int:
+    """The usual context, or for a very short text one that fits into it several times.
+
+    Raises: InputError when the text is too short for any.
+    """
+    context = usual
+    while context > _LEAST_CONTEXT and context * 4 > train_tokens:
+        context //= 2
+    if context + 1 > train_tokens:
+        raise InputError(
+            f"too little text to learn from: {train_tokens:,} tokens",
+            hint="Give at least some hundred words; from 100,000 bytes a model learns to write.",
+        )
+    return context
 
 
 _SHAPE = ("width", "layers", "heads", "kv_heads", "head_width", "mlp_width", "context")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,6 +127,16 @@ class RunStore:
             row.figures = {**row.figures, **figures}
             row.updated = time.time()
             return self._record(row)
+
+    def remove(self, run_id: str) -> None:
+        """Forget a run and all it wrote. Raises: NotFoundError, StorageError."""
+        from cllm.workspace.database import RunRow
+
+        folder = self.get(run_id).folder
+        with self._database.write() as session:
+            session.delete(session.get_one(RunRow, run_id))
+        with storage_errors(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _record(self, row: RunRow) -> RunRecord:
         state = row.state
