@@ -21,9 +21,10 @@ _BLOCK_BYTES = 1 << 14
 _MANY = 4096
 _FACTORS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _HASHES = 1 << 64
-# 6 bands of 4 find 96% of the pairs at a similarity of 0.8 and 99.9% at 0.9; each candidate
-# is then checked by its sketch.
-_BANDS, _BAND_ROWS = 6, 4
+# With 6 bands, 4 rows find 96% of the pairs at a similarity of 0.8 and 99.9% at 0.9; lower
+# thresholds take fewer rows. Each candidate is then checked by its sketch.
+_BANDS, _MAX_ROWS = 6, 4
+_MIN_RECALL = 0.95
 _MAX_CANDIDATES = 64
 # About 800 bytes each: the index stays below 400 MB, later documents are only looked up.
 _MAX_INDEXED = 400_000
@@ -102,6 +103,12 @@ def _hashes_below(data: bytes, limit: np.uint64) -> Iterator[_U64]:
         yield chosen if len(chosen) < _MANY else np.unique(chosen)
 
 
+def _band_rows(threshold: float) -> int:
+    """The most rows a band may have and still find pairs at the threshold."""
+    rows = range(_MAX_ROWS, 1, -1)
+    return next((n for n in rows if 1 - (1 - threshold**n) ** _BANDS >= _MIN_RECALL), 1)
+
+
 class DuplicateFilter:
     """Remembers fingerprints, and tells whether a document was there before.
 
@@ -114,7 +121,8 @@ class DuplicateFilter:
         self._settings = settings
         self._exact = _HashSet()
         self._rensa = rensa
-        self._index = rensa.RMinHashLSH(settings.near_threshold, _BANDS * _BAND_ROWS, _BANDS)
+        self._num_hashes = _BANDS * _band_rows(settings.near_threshold)
+        self._index = rensa.RMinHashLSH(settings.near_threshold, self._num_hashes, _BANDS)
         self._sketches = np.empty((1024, _SKETCH_SIZE), np.uint32)
         self._num_shingles: list[float] = []
 
@@ -135,7 +143,7 @@ class DuplicateFilter:
     def _is_near(self, document: Fingerprint) -> bool:
         """Whether an indexed document is near enough; if none is, index this one."""
         sketch = document.sketch
-        minhash = self._rensa.RMinHash(_BANDS * _BAND_ROWS, 1)
+        minhash = self._rensa.RMinHash(self._num_hashes, 1)
         minhash.update([sketch[place : place + 4] for place in range(0, len(sketch), 4)])
         values = np.frombuffer(sketch, "<u4")
         for key in sorted(self._index.query(minhash), reverse=True)[:_MAX_CANDIDATES]:

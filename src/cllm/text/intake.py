@@ -99,7 +99,7 @@ def _documents(raw: RawText, name: str, kind: str, *, clean: bool) -> Iterator[D
     if raw.num_bytes <= PIECE_BYTES:
         text = clean_text(raw.text) if clean else raw.text
         # A first piece of white space alone is no document, but within a long one it is text.
-        if raw.is_continuation or not text.isspace():
+        if raw.is_continuation or not (text == "" or text.isspace()):
             yield Document(text, name, kind, raw.num_bytes, raw.is_continuation)
         return
     is_continuation = raw.is_continuation

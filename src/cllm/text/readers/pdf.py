@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import re
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from cllm.config import TextSettings
 from cllm.text.content import Content
@@ -29,7 +31,8 @@ def read(content: Content, settings: TextSettings) -> Iterator[RawText]:
     import pypdfium2
 
     with content.seekable() as file:
-        _refuse_bomb(file, unpacked_limit(content.num_bytes, content.max_file_bytes))
+        with _mapped(file) as data:
+            _refuse_bomb(data, unpacked_limit(content.num_bytes, content.max_file_bytes))
         file.seek(0)
         try:
             document = pypdfium2.PdfDocument(file)
@@ -67,9 +70,20 @@ def _reason(error: Exception) -> str:
     return "encrypted: it needs a password" if "assword" in text else f"damaged: {text}"
 
 
-def _refuse_bomb(file: BinaryIO, limit: int) -> None:
+@contextlib.contextmanager
+def _mapped(file: Any) -> Iterator[bytes | mmap.mmap]:
+    """All bytes of an open file; those on disk stay there."""
+    try:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        yield file.read()
+        return
+    with mapping:
+        yield mapping
+
+
+def _refuse_bomb(data: bytes | mmap.mmap, limit: int) -> None:
     """Unpack every deflated stream, keeping nothing, before PDFium keeps it all."""
-    data = file.read()
     num_unpacked = 0
     for match in _STREAM.finditer(data):
         filters = data[max(0, match.start() - 400) : match.start()].rsplit(b"obj", 1)[-1]
@@ -79,7 +93,7 @@ def _refuse_bomb(file: BinaryIO, limit: int) -> None:
             raise SkipFile(f"unpacks to more than {limit:,} bytes", "pdf")
 
 
-def _unpacked_bytes(data: bytes, start: int, depth: int, limit: int) -> int:
+def _unpacked_bytes(data: bytes | mmap.mmap, start: int, depth: int, limit: int) -> int:
     """Bytes that the deflated stream at `start` unpacks to, through `depth` layers.
 
     Stops above `limit`. Damage ends the count: PDFium reads no further either.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import logging
 import re
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ _BLOCK_NAMES = (
     "tbody td tfoot th thead tr ul"
 )
 _BLOCKS = frozenset(_BLOCK_NAMES.split())
+_SCRIPT = re.compile(r"<(script|style)\b.*?</\1\s*>", re.I | re.S)
+_TAG = re.compile(r"<!--.*?-->|<[a-zA-Z/!?][^<>]*>", re.S)
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 
 
@@ -42,7 +45,7 @@ def read(content: Content, settings: TextSettings) -> Iterator[RawText]:
     page = _XML_DECLARATION.sub("", page.lstrip("\ufeff"), count=1)
     text = _main_text(page) if len(page) <= _WHOLE_BYTES else ""
     if len(text) < _MIN_CHARACTERS:
-        text = max(text, all_text(page), key=len)
+        text = max(text, all_text(page) or _without_tags(page), key=len)
     if not text:
         raise SkipFile("no text in it", "html")
     yield RawText.of(text + "\n")
@@ -89,7 +92,9 @@ def all_text(page: str | bytes) -> str:
     import lxml.etree
     import lxml.html
 
-    parser = lxml.html.HTMLParser(no_network=True, remove_comments=True, remove_pis=True)
+    parser = lxml.html.HTMLParser(
+        no_network=True, remove_comments=True, remove_pis=True, huge_tree=True
+    )
     try:
         tree = lxml.html.document_fromstring(page, parser=parser)
     except (lxml.etree.LxmlError, ValueError):
@@ -98,6 +103,12 @@ def all_text(page: str | bytes) -> str:
     _gather(tree, parts)
     lines = (_SPACES.sub(" ", line).strip() for line in "".join(parts).split("\0"))
     return "\n".join(line for line in lines if line)
+
+
+def _without_tags(page: str) -> str:
+    """What is left of a page so broken, or nested so deeply, that no tree can be made of it."""
+    text = html.unescape(_TAG.sub("\n", _SCRIPT.sub("", page)))
+    return "\n".join(line for line in map(str.strip, text.splitlines()) if line)
 
 
 def _gather(tree: Any, parts: list[str]) -> None:
