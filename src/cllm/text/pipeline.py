@@ -108,7 +108,7 @@ class WorkerPool:
         for number, task in enumerate(tasks):
             spent_s = time.monotonic() - began
             rest = len(tasks) - number
-            is_slow = spent_s > _PATIENCE_S and rest * spent_s / number > 2 * _PATIENCE_S
+            is_slow = spent_s > _PATIENCE_S and rest * spent_s > number * 2 * _PATIENCE_S
             if self._num_workers > 1 and rest > 1 and (is_slow or self._processes):
                 yield from self._run_outside(work, tasks[number:])
                 return
@@ -117,14 +117,15 @@ class WorkerPool:
     def _run_outside(self, work: Work, tasks: Sequence[object]) -> Iterator[Iterator[Any]]:
         while len(self._processes) < self._num_workers:
             self._processes.append(_start())
-        for process in self._processes:
-            send(_stdin(process), ("work", work))
         answers: list[queue.Queue[Any]] = [queue.Queue(_WAITING_MESSAGES) for _ in tasks]
         ahead = threading.Semaphore(_TASKS_AHEAD * len(self._processes))
         numbers = iter(range(len(tasks)))
         lock = threading.Lock()
 
         def attend(process: subprocess.Popen[bytes]) -> None:
+            # A pipe that is broken already is met again, and told, with the first task.
+            with contextlib.suppress(OSError):
+                send(_stdin(process), ("work", work))
             while True:
                 ahead.acquire()
                 with lock:

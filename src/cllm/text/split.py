@@ -19,7 +19,7 @@ import numpy.typing as npt
 # From so many documents on, none of them dominating, whole ones are held out.
 _MANY_DOCUMENTS = 40
 # The held-out part is made of about this many blocks.
-_VAL_BLOCKS = 6
+_VAL_BLOCKS = 8
 _LEAST_BLOCK_BYTES, _MOST_BLOCK_BYTES = 256, 1 << 20
 _SCAN_BYTES = 16 << 20
 

@@ -1,8 +1,8 @@
 """Learn byte-pair merges from counted pieces.
 
 Source: Sennrich et al. 2016 (arXiv:1508.07909), with a heap of pairs and a list of the
-places of each, so that every symbol is touched about once. Gives the merges of Hugging
-Face's BpeTrainer: the commonest pair first, ties by the ids of the pair.
+places of each, so that every symbol is touched about once. The commonest pair comes first,
+of equals the one of least ids, so the same text always gives the same merges.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from cllm.text.tokenizers.encoders import (
     KnownPieces,
     PieceEncoder,
 )
+from cllm.text.tokenizers.wordpiece import LONGEST_PIECE
 
 if TYPE_CHECKING:
     import tokenizers
@@ -108,13 +109,17 @@ class Tokenizer:
             return PieceEncoder(
                 "words", lambda raw: [vocabulary.get(raw.decode(), UNK_ID)], has_unk=True
             )
+        return PieceEncoder("byte-level", self._tokenize_piece, has_unk=False, known=self.known)
+
+    def _tokenize_piece(self, raw: bytes) -> list[int]:
+        piece = spell(raw)
+        if self.kind == "wordpiece" and len(piece) > LONGEST_PIECE:
+            parts = range(0, len(piece), LONGEST_PIECE)
+            cut = [piece[start : start + LONGEST_PIECE] for start in parts]
+        else:
+            cut = [piece]
         tokenize = self.backend.model.tokenize
-        return PieceEncoder(
-            "byte-level",
-            lambda raw: [token.id for token in tokenize(spell(raw))],
-            has_unk=False,
-            known=self.known,
-        )
+        return [token.id for part in cut for token in tokenize(part)]
 
     def save(
         self, folder: Path, *, chat_template: str | None = None, context: int | None = None

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     import tokenizers
 
 BASE_ENTRIES = 513  # eos, and the bytes twice
-_UNLIMITED = 2**62
+# Longer pieces are cut: the search for the longest token takes cubic time.
+LONGEST_PIECE = 64
 
 
 def train(counts: PieceCounts, vocab_size: int) -> tokenizers.Tokenizer:
     """Merge the commonest pairs until the vocabulary is full or no pair occurs twice."""
-    from tokenizers import Tokenizer, decoders, models
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     learned = learn_merges(counts, vocab_size - BASE_ENTRIES, continuation=CONTINUATION)
     continued = [CONTINUATION + character for character in SORTED_CHARACTERS]
@@ -36,8 +37,10 @@ def train(counts: PieceCounts, vocab_size: int) -> tokenizers.Tokenizer:
         vocabulary,
         unk_token=EOS,  # the model demands one; no piece needs it
         continuing_subword_prefix=CONTINUATION,
-        max_input_chars_per_word=_UNLIMITED,
+        max_input_chars_per_word=LONGEST_PIECE,
     )
     backend = with_byte_level_pieces(Tokenizer(model))
+    limit = pre_tokenizers.Split(Regex(f".{{1,{LONGEST_PIECE}}}"), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, limit])
     backend.decoder = decoders.Sequence([decoders.Replace(CONTINUATION, ""), decoders.ByteLevel()])
     return backend
