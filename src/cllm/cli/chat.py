@@ -68,7 +68,7 @@ def _introduce(talk: Chat, *, is_live: bool) -> None:
     if talk.format is None:
         notice(f"{talk.model} knows no dialogue: it goes on with the text that you write.")
     if is_live:
-        notice("Type /help for what else there is; Ctrl-D ends.")
+        notice("Type /help for what else there is; Ctrl-D ends.", "label")
 
 
 def _read_lines() -> Iterator[str]:
@@ -99,6 +99,12 @@ def _ask(talk: Chat, history: Path) -> Iterator[str]:
             return
 
 
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(repr, value)) or "none"
+    return "none" if value is None else str(value)
+
+
 class _Session:
     """Turns and commands, one line each, until there are no more or one says /quit."""
 
@@ -108,7 +114,7 @@ class _Session:
             "/set": self._set,
             "/reset": self._reset,
             "/save": self._save,
-            "/help": lambda _: notice(HELP),
+            "/help": lambda _: notice(HELP, "label"),
         }
 
     def run(self, lines: Iterator[str]) -> None:
@@ -155,15 +161,16 @@ class _Session:
             self._talk.set(name, value.strip())
             return
         settings = self._talk.settings.model_dump()
-        notice("\n".join(f"{key.replace('_', '-')} {value}" for key, value in settings.items()))
+        shown = {key.replace("_", "-"): _shown(value) for key, value in settings.items()}
+        notice("\n".join(f"{key} {value}" for key, value in shown.items()), "label")
 
     def _reset(self, _: str) -> None:
         self._talk.reset()
-        notice("The conversation is forgotten.")
+        notice("The conversation is forgotten.", "label")
 
     def _save(self, rest: str) -> None:
         if not rest:
             raise InputError("say where to", hint="For example: /save chat.txt")
         path = Path(rest).expanduser()
         self._talk.save(path)
-        notice(f"Saved to {path}.")
+        notice(f"Saved to {path}.", "label")

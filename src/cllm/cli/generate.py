@@ -109,6 +109,6 @@ def read_prompt(prompt: str | None, path: Path | None) -> str:
         raise InputError("the prompt is not UTF-8 text", where=where, hint=hint) from error
 
 
-def notice(text: str) -> None:
+def notice(text: str, style: str = "warn") -> None:
     """Tell the person something about what is shown, on standard error."""
-    make_console(sys.stderr).print(Text(text, "warn"), soft_wrap=True)
+    make_console(sys.stderr).print(Text(text, style), soft_wrap=True)

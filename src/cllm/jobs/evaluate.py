@@ -183,8 +183,9 @@ class _Scorer:
         for document, score in documents:
             if held and not document.is_continuation:
                 held.append(eos)
-            held.append(self.tokenizer.encode(document.text))
-            score.charged_bytes += self.tokenizer.unknown_bytes(document.text)
+            encoded = self.tokenizer.encode_utf8([document.text.encode()], [False])
+            held.append(encoded.ids)
+            score.charged_bytes += encoded.unknown_bytes
             if sum(map(len, held)) >= _PART_TOKENS:
                 yield np.concatenate(held)
                 held = []
