@@ -92,9 +92,13 @@ def test_any_text_has_a_fingerprint_that_depends_on_it_alone(text: str, times: i
 
 def test_repetitive_texts_and_many_documents() -> None:
     duplicates = DuplicateFilter(TextSettings())
-    assert duplicates.seen(fingerprint("spam and eggs, " * 50_000)) is None
-    assert duplicates.seen(fingerprint("spam and eggs, " * 50_001)) == "near"
-    assert duplicates.seen(fingerprint("ham and cheese, " * 50_000)) is None
+    verse, other = (" ".join(_text(80, seed)) + "\n" for seed in (1, 2))
+    assert duplicates.seen(fingerprint(verse * 2000)) is None
+    assert duplicates.seen(fingerprint(verse * 2001)) == "near"
+    assert duplicates.seen(fingerprint(other * 2000)) is None
+    assert duplicates.seen(fingerprint("ha " * 100_000)) is None
+    assert duplicates.seen(fingerprint("ha " * 100_001)) is None
+    assert duplicates.seen(fingerprint("ha " * 100_001)) == "exact"
     for seed in range(1500):
         assert duplicates.seen(fingerprint(" ".join(_text(60, 10_000 + seed)))) is None
 

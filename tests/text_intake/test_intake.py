@@ -187,3 +187,22 @@ def test_reading_plain_text_loads_no_heavy_library() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<!-- a -->\n" * 3000 + b"text",
+        b"---\r\nkey: value\r\n" + b"line\r\n" * 5000,
+        b"---\n" + b"\n" * 5000,
+        b"<html>" + b"<script>" * 20_000,
+        b"{" * 60_000,
+    ],
+)
+@pytest.mark.parametrize("name", ["a.md", "a.html", "a.txt"])
+def test_files_made_to_be_slow_are_not(read, name: str, data: bytes) -> None:
+    try:
+        assert read(name, data)
+    except SkipFile as skip:
+        assert skip.reason

@@ -55,7 +55,7 @@ _SUFFIX_KINDS = {
 _KINDS = {suffix: kind for kind, row in _SUFFIX_KINDS.items() for suffix in row.split()}
 _CODE_NAMES = {"makefile", "dockerfile", "cmakelists.txt", "rakefile", "gemfile", "jenkinsfile"}
 _HTML = re.compile(
-    rb"(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html[\s>])", re.I | re.S
+    rb"(?:<\?xml[^>]*>\s*)?(?:<!--(?>.*?-->)\s*)*+<(?:!doctype\s+html|html[\s>])", re.I | re.S
 )
 _OFFICE = {"xl/": "Excel workbook", "ppt/": "PowerPoint presentation", "word/": "Word document"}
 

@@ -15,10 +15,14 @@ from cllm.config import TextSettings
 # A shingle is 16 bytes: a few words, long enough that unrelated texts share hardly any.
 _SHINGLE_BYTES = 16
 _SKETCH_SIZE = 64
+# Fewer than this, from a text that repeats itself, tell too little for any judgement.
+_MIN_SKETCH = 8
 # Shorter texts differ in too few shingles to tell a variant from another text.
 _MIN_CHARACTERS = 200
 _BLOCK_BYTES = 1 << 14
 _MANY = 4096
+# A text that has not shown enough different shingles in so many hardly has them.
+_MAX_SEARCHED = 1 << 17
 _FACTORS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _HASHES = 1 << 64
 # With 6 bands, 4 rows find 96% of the pairs at a similarity of 0.8 and 99.9% at 0.9; lower
@@ -38,7 +42,7 @@ class Fingerprint:
     """What tells a text from others: a hash of all of it, and a sample of its shingles.
 
     `sketch` holds 32 bits of each of the smallest shingle hashes (little-endian); it is
-    empty for short texts. `num_shingles` estimates how many distinct ones there are.
+    empty for short and for very repetitive texts. `num_shingles` estimates how many distinct ones there are.
     """
 
     exact: int
@@ -56,6 +60,8 @@ def fingerprint(text: str) -> Fingerprint:
     if len(text) < _MIN_CHARACTERS or len(data) < 2 * _SHINGLE_BYTES:
         return Fingerprint(exact, b"", 0.0)
     smallest, share = _smallest_hashes(data)
+    if len(smallest) < _MIN_SKETCH:
+        return Fingerprint(exact, b"", 0.0)
     if len(smallest) >= _SKETCH_SIZE:
         smallest = smallest[:_SKETCH_SIZE]
         num_shingles = (_SKETCH_SIZE - 1) * (_HASHES / (float(smallest[-1]) + 1.0))
@@ -75,7 +81,8 @@ def _smallest_hashes(data: bytes) -> tuple[_U64, float]:
         is_new = np.ones(len(found), np.bool_)
         np.not_equal(found[1:], found[:-1], out=is_new[1:])
         found = found[is_new]
-        if len(found) >= _SKETCH_SIZE or share == 1.0:
+        is_enough = len(found) >= _SKETCH_SIZE or share * num_shingles >= _MAX_SEARCHED
+        if is_enough or share == 1.0:
             return found, share
         share = min(1.0, share * 32)
 

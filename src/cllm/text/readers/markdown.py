@@ -12,8 +12,8 @@ from cllm.text.readers.raw import RawText
 
 # `---` (YAML) or `+++` (TOML) around lines of which the first sets a key.
 _FRONT_MATTER = re.compile(
-    r"\ufeff?(---|\+\+\+)[ \t]*\r?\n(?:#.*\r?\n|[ \t]*\r?\n)*[\w\"'.-]+[ \t]*[:=]"
-    r"(?:.*\r?\n)*?\1[ \t]*(?:\r?\n\s*|$)"
+    r"\ufeff?(---|\+\+\+)[ \t]*\r?\n(?:#[^\n]*\n|[ \t\r]*\n)*+[\w\"'.-]+[ \t]*[:=]"
+    r"(?:[^\n]*\n)*?\1[ \t]*(?:\r?\n\s*|$)"
 )
 _FRONT_CHARACTERS = 1 << 16
 

@@ -30,8 +30,8 @@ _BLOCK_NAMES = (
     "tbody td tfoot th thead tr ul"
 )
 _BLOCKS = frozenset(_BLOCK_NAMES.split())
-_SCRIPT = re.compile(r"<(script|style)\b.*?</\1\s*>", re.I | re.S)
-_TAG = re.compile(r"<!--.*?-->|<[a-zA-Z/!?][^<>]*>", re.S)
+_SCRIPT = re.compile(r"<(script|style)\b.{0,5000}?</\1\s*>", re.I | re.S)
+_TAG = re.compile(r"<!--.{0,5000}?-->|<[a-zA-Z/!?][^<>]{0,5000}>", re.S)
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 
 
