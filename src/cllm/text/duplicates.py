@@ -42,7 +42,8 @@ class Fingerprint:
     """What tells a text from others: a hash of all of it, and a sample of its shingles.
 
     `sketch` holds 32 bits of each of the smallest shingle hashes (little-endian); it is
-    empty for short and for very repetitive texts. `num_shingles` estimates how many distinct ones there are.
+    empty for short and for very repetitive texts. `num_shingles` estimates how many distinct
+    ones there are.
     """
 
     exact: int
