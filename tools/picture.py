@@ -60,7 +60,7 @@ def on_screen(output: str) -> list[str]:
         elif control[2] == "m":
             lines[row] += control[0]
     lines[row] += output[position:]
-    return lines
+    return [line.rstrip() for line in lines]
 
 
 def main() -> None:
@@ -77,7 +77,10 @@ def main() -> None:
         console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
         console.print(Text.from_ansi("\n".join(lines).strip("\n")))
         title = " ".join([Path(chosen.command[0]).name, *chosen.command[1:]])
-        console.save_svg(str(chosen.out), title=title)
+        picture = console.export_svg(title=title)
+    # Rich names a web font; a picture that is looked at should fetch nothing.
+    picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
+    chosen.out.write_text(picture, encoding="utf-8")
     print(f"{chosen.out}: {len(lines)} lines, {chosen.out.stat().st_size:,} bytes")
     for number, shown in enumerate(lines):
         print(number, re.sub(r"\x1b\[[\d;]*m", "", shown), file=sys.stderr)
