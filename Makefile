@@ -41,7 +41,7 @@ docs: $(READY)  ## build the documentation into docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: $(READY)  ## run every benchmark; each ends with one line of JSON
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 lock: $(READY)  ## write requirements.lock from what .venv holds (see docs/contributing.md)
 	$(BIN)/python tools/lock.py
