@@ -22,7 +22,8 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## train on Python's own documentation for a minute, and see it write
-	CLLM_HOME=demo-home $(BIN)/cllm demo
+	@CLLM_HOME=demo-home $(BIN)/cllm demo
+	@echo; echo "  Here, begin those commands with:  CLLM_HOME=demo-home $(BIN)/"
 
 test: $(READY)  ## the everyday test suite
 	$(PYTEST)
