@@ -17,6 +17,7 @@ from cllm.text.progress import Progress
 from cllm.text.shards import ShardWriter, token_dtype
 from cllm.text.split import Span
 from cllm.text.tokenizers import Tokenizer
+from cllm.text.write_behind import WriteBehind
 
 # Spans are cut to pieces of at most this size, so that an encoder's arrays stay in the
 # cache, and pieces are grouped to tasks.
@@ -107,16 +108,17 @@ def encode_spans(
     answers = pool.run(EncodeWork(path, tokenizer), tasks)
     counts = np.zeros(len(spans), np.int64)
     unknown = characters = done = span = 0
-    for task, encoded in zip(tasks, itertools.chain.from_iterable(answers), strict=True):
-        shards.write(encoded.ids)
-        of_piece = span + np.cumsum(task.has_eos) - task.has_eos
-        np.add.at(counts, of_piece, encoded.num_tokens)
-        span += int(task.has_eos.sum())
-        unknown += encoded.unknown_bytes
-        characters += encoded.num_characters
-        done += task.num_bytes
-        if progress is not None:
-            progress("encoding", done, total)
+    with WriteBehind() as behind:
+        for task, encoded in zip(tasks, itertools.chain.from_iterable(answers), strict=True):
+            behind.call(shards.write, encoded.ids)
+            of_piece = span + np.cumsum(task.has_eos) - task.has_eos
+            np.add.at(counts, of_piece, encoded.num_tokens)
+            span += int(task.has_eos.sum())
+            unknown += encoded.unknown_bytes
+            characters += encoded.num_characters
+            done += task.num_bytes
+            if progress is not None:
+                progress("encoding", done, total)
     return EncodedSpans(counts, unknown, characters)
 
 

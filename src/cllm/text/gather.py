@@ -19,6 +19,7 @@ from cllm.text.intake import IntakeReport, read_counted
 from cllm.text.pipeline import WorkerPool
 from cllm.text.progress import Progress
 from cllm.text.sources import Source
+from cllm.text.write_behind import WriteBehind
 
 # Small sources are read in tasks of about this size, or of so many files.
 _TASK_BYTES, _TASK_FILES = 2 << 20, 64
@@ -104,6 +105,7 @@ class TextFile:
         self._file.write(utf8)
         self._hash.update(utf8)
         self.num_bytes += len(utf8)
+        self.has_text = self.has_text or not utf8.isspace()
 
     def end(self) -> None:
         """End the document that is open, if one is."""
@@ -149,23 +151,23 @@ def gather(
     work = ReadWork(settings, has_fingerprints=has_filter)
     duplicates = DuplicateFilter(settings) if has_filter else None
     total = sum(source.num_bytes for source in sources)
+    answers = pool.run(work, list(_tasks(sources)))
     is_open = False
     done = 0
-    answers = pool.run(work, list(_tasks(sources)))
-    for piece in itertools.chain.from_iterable(answers):
-        if isinstance(piece, IntakeReport):
-            report.merge(piece)
-            continue
-        done += piece.num_bytes
-        if not piece.is_continuation:
-            is_open = _is_wanted(piece, duplicates, report)
+    with WriteBehind() as behind:
+        for piece in itertools.chain.from_iterable(answers):
+            if isinstance(piece, IntakeReport):
+                report.merge(piece)
+                continue
+            done += piece.num_bytes
+            if not piece.is_continuation:
+                is_open = _is_wanted(piece, duplicates, report)
+                if is_open:
+                    behind.call(out.begin, piece.source)
             if is_open:
-                out.begin(piece.source)
-        if is_open:
-            out.write(piece.utf8)
-            out.has_text = out.has_text or not piece.utf8.isspace()
-        if progress is not None:
-            progress("reading", min(done, total), total)
+                behind.call(out.write, piece.utf8)
+            if progress is not None:
+                progress("reading", min(done, total), total)
 
 
 def _is_wanted(piece: ReadPiece, duplicates: DuplicateFilter | None, report: IntakeReport) -> bool:

@@ -22,6 +22,8 @@ _MANY_DOCUMENTS = 40
 _VAL_BLOCKS = 8
 _LEAST_BLOCK_BYTES, _MOST_BLOCK_BYTES = 256, 1 << 20
 _SCAN_BYTES = 16 << 20
+# A place is chosen by the hash of so many bytes before it.
+_SEEN_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +128,30 @@ def _cuts(file: BinaryIO, start: int, end: int, size: int) -> list[int]:
     """Where to cut a document into blocks of about `size` bytes, by the text alone.
 
     Places are ends of paragraphs, or of lines where paragraphs are rare; one is taken when
-    the hash of the 16 bytes before it is low, so a change elsewhere does not move it.
+    the hash of the bytes before it is low, so a change elsewhere does not move it.
     """
     cuts: list[int] = []
     last = start
     for base in range(start, end, _SCAN_BYTES):
-        file.seek(max(base - 16, start))
-        data = file.read(min(base + _SCAN_BYTES, end) - max(base - 16, start))
-        offset = max(base - 16, start)
+        offset = max(base - _SEEN_BYTES, start)
+        file.seek(offset)
+        data = file.read(min(base + _SCAN_BYTES, end) - offset)
         places, is_chosen = _candidates(data, size)
-        for place, chosen in zip((places + offset).tolist(), is_chosen.tolist(), strict=True):
-            if place <= base or place - last < size // 2 or end - place < size // 2:
-                continue
-            if chosen or place - last >= 3 * size:
-                cuts.append(place)
-                last = place
+        places += offset
+        is_new = (places > base) & (places <= end - size // 2)
+        places, is_chosen = places[is_new], is_chosen[is_new]
+        limit = int(places[-1]) + 1 if len(places) else base
+        for chosen in [*places[is_chosen].tolist(), limit]:
+            # Too long a block ends somewhere before the next chosen place.
+            while chosen - last > 4 * size:
+                forced = int(np.searchsorted(places, last + 3 * size))
+                if forced == len(places) or places[forced] >= chosen:
+                    break
+                last = int(places[forced])
+                cuts.append(last)
+            if chosen < limit and chosen - last >= size // 2:
+                last = chosen
+                cuts.append(last)
     return cuts
 
 
@@ -148,13 +159,13 @@ def _candidates(data: bytes, size: int) -> tuple[npt.NDArray[np.int64], npt.NDAr
     """Places where a block may end, and whether their hash chooses them."""
     raw = np.frombuffer(data, np.uint8)
     lines = np.flatnonzero(raw == ord("\n"))
-    lines = lines[lines >= 16]
+    lines = lines[lines >= _SEEN_BYTES]
     paragraphs = lines[raw[lines - 1] == ord("\n")]
     places = paragraphs if len(paragraphs) * size >= 4 * len(data) else lines
     if len(places) * size < len(data):
         # Enormous lines: any ASCII byte or first byte of a character will do.
         places = np.flatnonzero((raw & 0xC0) != 0x80)
-        places = places[(places >= 17) & (places < len(data))] - 1
+        places = places[places > _SEEN_BYTES] - 1
     eights = np.ndarray((max(len(data) - 7, 0),), "<u8", data, strides=(1,))
     mixed = eights[places - 7] * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= eights[places - 15] * np.uint64(0xC2B2AE3D27D4EB4F)

@@ -113,10 +113,14 @@ def _with_progress(texts: Iterable[str], progress: Progress | None, total: int) 
 def _count_characters(texts: Iterable[str]) -> dict[str, int]:
     totals: npt.NDArray[np.int64] = np.zeros(0x110000, np.int64)
     for text in texts:
-        if text.isascii():
-            totals[:128] += np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=128)
-            continue
-        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        found, counts = np.unique(points, return_counts=True)
-        totals[found] += counts
+        # Bytes below 128 are the ASCII characters; two at a time are counted faster.
+        utf8 = text.encode()
+        if len(utf8) % 2:
+            utf8 += b"\xff"
+        pairs = np.bincount(np.frombuffer(utf8, "<u2"), minlength=1 << 16).reshape(256, 256)
+        totals[:128] += (pairs.sum(axis=0) + pairs.sum(axis=1))[:128]
+        if not text.isascii():
+            points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+            others = np.bincount(points[points >= 128])
+            totals[: len(others)] += others
     return {chr(point): int(totals[point]) for point in np.flatnonzero(totals)}
