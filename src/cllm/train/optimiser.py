@@ -6,6 +6,7 @@ are summed and moments kept in float32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -17,62 +18,92 @@ from cllm.config import TrainSettings
 class Optimiser:
     """Steps a model's weights. Decay is decoupled and touches matrices only.
 
-    Source: Loshchilov 2019, arXiv:1711.05101 (torch's fused kernel); Micikevicius 2018,
-    arXiv:1710.03740 (masters).
+    Calls torch's fused AdamW kernel itself: making a `torch.optim` object imports torch's
+    compiler, which takes two seconds. Source: Loshchilov 2019, arXiv:1711.05101;
+    Micikevicius 2018, arXiv:1710.03740 (masters).
     """
 
     def __init__(self, model: nn.Module, settings: TrainSettings, dtype: torch.dtype) -> None:
-        self._clip = settings.clip
+        self._settings = settings
         named = dict(model.named_parameters())
         self._names = list(named)
         self._masters = [named[name].detach().clone().float() for name in self._names]
-        for master in self._masters:
-            master.requires_grad_()
         model.to(dtype)
         self._weights: list[Tensor] = list(model.parameters())
-        matrices = [master for master in self._masters if master.dim() >= 2]
-        gains = [master for master in self._masters if master.dim() < 2]
-        self._adamw = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": settings.weight_decay},
-                {"params": gains, "weight_decay": 0.0},
-            ],
-            lr=0.0,
-            betas=(settings.beta1, settings.beta2),
-            eps=settings.epsilon,
-            fused=True,
-        )
+        self._gradients: list[Tensor | None] = [None for _ in self._masters]
+        self._moments = {
+            "exp_avg": [torch.zeros_like(master) for master in self._masters],
+            "exp_avg_sq": [torch.zeros_like(master) for master in self._masters],
+            "step": [torch.zeros((), device=master.device) for master in self._masters],
+        }
 
     @torch.no_grad()
     def collect(self) -> None:
         """Add the gradients of the last backward pass to the masters' and clear them."""
-        for master, weight in zip(self._masters, self._weights, strict=True):
-            if weight.grad is None:
+        for index, weight in enumerate(self._weights):
+            gradient, weight.grad = weight.grad, None
+            if gradient is None:
                 continue
-            if master.grad is None:
-                master.grad = weight.grad.float()
+            sum_so_far = self._gradients[index]
+            if sum_so_far is None:
+                self._gradients[index] = gradient.float()
             else:
-                master.grad.add_(weight.grad)
-            weight.grad = None
+                sum_so_far.add_(gradient)
 
+    @torch.no_grad()
     def step(self, learning_rate: float, *, divide_by: int) -> float:
         """Divide the collected gradients, clip them to the global norm, and step.
 
         Returns the norm before clipping. A norm that is not finite changes nothing.
         """
-        gradients = [master.grad for master in self._masters if master.grad is not None]
-        if divide_by > 1:
-            torch._foreach_div_(gradients, divide_by)
-        norm = torch.nn.utils.get_total_norm(gradients)
-        value = float(norm)
-        if value == value and value != float("inf"):
-            torch.nn.utils.clip_grads_with_norm_(self._masters, self._clip, norm)
-            for group in self._adamw.param_groups:
-                group["lr"] = learning_rate
-            self._adamw.step()
-            self.cast()
-        self._adamw.zero_grad(set_to_none=True)
-        return value
+        present = [index for index, value in enumerate(self._gradients) if value is not None]
+        gradients = [value for value in self._gradients if value is not None]
+        self._gradients = [None for _ in self._masters]
+        norm = float(torch.stack(torch._foreach_norm(gradients)).norm()) / divide_by
+        if not math.isfinite(norm):
+            return norm
+        # The small number keeps a zero gradient from dividing by zero, as torch does.
+        torch._foreach_mul_(gradients, min(1.0, self._settings.clip / (norm + 1e-6)) / divide_by)
+        for is_matrix in (True, False):
+            chosen = [
+                place
+                for place, index in enumerate(present)
+                if (self._masters[index].dim() >= 2) == is_matrix
+            ]
+            self._step_group(
+                [present[place] for place in chosen],
+                [gradients[place] for place in chosen],
+                learning_rate,
+                self._settings.weight_decay if is_matrix else 0.0,
+            )
+        self.cast()
+        return norm
+
+    def _step_group(
+        self, indices: list[int], gradients: list[Tensor], learning_rate: float, decay: float
+    ) -> None:
+        if not indices:
+            return
+        first, second, steps = (
+            [self._moments[key][index] for index in indices]
+            for key in ("exp_avg", "exp_avg_sq", "step")
+        )
+        torch._foreach_add_(steps, 1)
+        torch._fused_adamw_(
+            [self._masters[index] for index in indices],
+            gradients,
+            first,
+            second,
+            [],
+            steps,
+            lr=learning_rate,
+            beta1=self._settings.beta1,
+            beta2=self._settings.beta2,
+            weight_decay=decay,
+            eps=self._settings.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
 
     @torch.no_grad()
     def cast(self) -> None:
@@ -81,24 +112,21 @@ class Optimiser:
 
     def weights(self) -> dict[str, Tensor]:
         """The float32 masters by parameter name."""
-        return {
-            name: master.detach() for name, master in zip(self._names, self._masters, strict=True)
-        }
+        return dict(zip(self._names, self._masters, strict=True))
 
     def state(self) -> dict[str, Tensor]:
         """Masters and moments as plain tensors, for a checkpoint."""
-        tensors = {f"weight.{name}": value for name, value in self.weights().items()}
-        for name, master in zip(self._names, self._masters, strict=True):
-            for key, value in self._adamw.state.get(master, {}).items():
-                tensors[f"{key}.{name}"] = value
-        return tensors
+        kinds = {"weight": self._masters, **self._moments}
+        return {
+            f"{kind}.{name}": value
+            for kind, values in kinds.items()
+            for name, value in zip(self._names, values, strict=True)
+        }
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` gave."""
-        for name, master in zip(self._names, self._masters, strict=True):
-            master.copy_(tensors[f"weight.{name}"])
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            if f"step.{name}" in tensors:
-                self._adamw.state[master] = {k: tensors[f"{k}.{name}"].clone() for k in keys}
+        for kind, values in {"weight": self._masters, **self._moments}.items():
+            for name, value in zip(self._names, values, strict=True):
+                value.copy_(tensors[f"{kind}.{name}"])
         self.cast()
