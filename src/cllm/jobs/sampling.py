@@ -18,17 +18,19 @@ _LONGEST_PROMPT = 32
 
 
 class Sampler:
-    """Lets weights continue a prompt in a float32 model of their own."""
+    """Lets weights continue a prompt in a float32 model of their own; not at all with 0 tokens."""
 
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, prompt: str, max_tokens: int
     ) -> None:
         self.model, self.prompt = model, prompt
         self._tokenizer = tokenizer
-        self._settings = GenerateSettings(max_tokens=max_tokens)
+        self._settings = GenerateSettings(max_tokens=max_tokens) if max_tokens else None
 
     def __call__(self, weights: Mapping[str, Tensor]) -> str:
         """The continuation that these weights write."""
+        if self._settings is None:
+            return ""
         fill(self.model, weights)
         ids = prompt_tokens(self._tokenizer, self.prompt)
         runner = TorchRunner(self.model)
