@@ -28,12 +28,12 @@ from cllm.config import ModelSettings, TrainSettings
 from cllm.jobs.threads import thread_environment
 from cllm.model import Transformer, spec_from_settings
 from cllm.text.batches import Batches
-from cllm.train.checkpoint import Checkpoints
-from cllm.train.metrics import MetricsLog
-from cllm.train.precision import measure_precision
-from cllm.train.schedule import StepSchedule
-from cllm.train.scoring import ArrayTokens
-from cllm.train.trainer import Surroundings, Trainer
+from cllm.training.checkpoint import Checkpoints
+from cllm.training.metrics import MetricsLog
+from cllm.training.precision import measure_precision
+from cllm.training.schedule import StepSchedule
+from cllm.training.scoring import ArrayTokens
+from cllm.training.trainer import Surroundings, Trainer
 
 WIDTH, LAYERS, HEADS, BATCH, CONTEXT = 128, 4, 4, 12, 64
 

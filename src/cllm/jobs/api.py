@@ -12,7 +12,7 @@ from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from cllm.infer.completion import Completion
-    from cllm.train.events import Observe, TrainResult
+    from cllm.training.events import Observe, TrainResult
 
 
 class Model:
@@ -47,7 +47,7 @@ class Model:
         Every token is scored once, in windows that overlap by half unless `stride` says
         otherwise. NaN for an empty text.
         """
-        from cllm.train.scoring import ArrayTokens, bits_per_byte, count_scored, score_tokens
+        from cllm.training.scoring import ArrayTokens, bits_per_byte, count_scored, score_tokens
 
         transformer, tokenizer = self._load()
         tokens = ArrayTokens(tokenizer.encode(text))

@@ -18,7 +18,7 @@ from cllm.files import write_folder
 from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cllm.train.events import Observe, TrainResult
+    from cllm.training.events import Observe, TrainResult
 
 NAME = "demo"
 # Not on every machine (installed packages, tkinter), gone in later Pythons, or only tests.

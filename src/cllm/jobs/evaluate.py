@@ -193,7 +193,7 @@ class _Scorer:
             yield np.concatenate(held)
 
     def _score_ids(self, ids: _Ids, score: SourceScore) -> None:
-        from cllm.train.scoring import score_tokens
+        from cllm.training.scoring import score_tokens
 
         found = score_tokens(
             self.model,

@@ -1,6 +1,6 @@
 """What a training run tells whoever watches it."""
 
-from cllm.train.events import (
+from cllm.training.events import (
     Advised,
     Event,
     Finished,

@@ -10,7 +10,7 @@ import torch
 from cllm.config import Precision
 from cllm.errors import IntegrityError
 from cllm.files import read_json, write_json
-from cllm.train.precision import measure_precision
+from cllm.training.precision import measure_precision
 
 
 def precision_here(home: Path, device: str) -> Precision:

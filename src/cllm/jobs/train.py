@@ -20,7 +20,7 @@ from cllm.jobs.request import Request, absolute_places
 from cllm.jobs.stopping import listen_for_stop
 
 if TYPE_CHECKING:
-    from cllm.train.events import Observe, TrainResult
+    from cllm.training.events import Observe, TrainResult
     from cllm.workspace.runs import RunRecord
     from cllm.workspace.workspace import Workspace
 
@@ -53,7 +53,7 @@ def train(
     `time.monotonic`'s clock.
     Raises: CllmError; InterruptedRunError when stopped, with all state saved.
     """
-    from cllm.train.plan import check_shape
+    from cllm.training.plan import check_shape
 
     began = time.monotonic() if began is None else began
     workspace.models.check_free(name, overwrite=overwrite)

@@ -27,10 +27,10 @@ from cllm.text.copying import measure_copying
 from cllm.text.corpus import Corpus
 from cllm.text.prepare import prepare
 from cllm.text.tokenizers import Tokenizer
-from cllm.train.advice import advise_on_text, advise_on_tokens
-from cllm.train.budget import Budget, plan_budget
-from cllm.train.checkpoint import Checkpoints
-from cllm.train.events import (
+from cllm.training.advice import advise_on_text, advise_on_tokens
+from cllm.training.budget import Budget, plan_budget
+from cllm.training.checkpoint import Checkpoints
+from cllm.training.events import (
     Advised,
     Event,
     Finished,
@@ -41,11 +41,11 @@ from cllm.train.events import (
     Sampled,
     TrainResult,
 )
-from cllm.train.held_out import HeldOut
-from cllm.train.metrics import MetricsLog, read_metrics
-from cllm.train.plan import decide, describe
-from cllm.train.schedule import Schedule, StepSchedule, TimedSchedule
-from cllm.train.trainer import Outcome, Surroundings, Trainer
+from cllm.training.held_out import HeldOut
+from cllm.training.metrics import MetricsLog, read_metrics
+from cllm.training.plan import decide, describe
+from cllm.training.schedule import Schedule, StepSchedule, TimedSchedule
+from cllm.training.trainer import Outcome, Surroundings, Trainer
 
 if TYPE_CHECKING:
     from cllm.jobs.request import Request

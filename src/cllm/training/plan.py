@@ -10,7 +10,7 @@ import psutil
 from cllm.config import Precision, Settings
 from cllm.errors import InputError, SettingsError
 from cllm.model import ModelSpec, spec_from_settings
-from cllm.train.events import Plan
+from cllm.training.events import Plan
 
 # Tokens in one step and peak rates: see "The first recipe" in docs/log.md.
 _TOKENS_PER_STEP = 2048

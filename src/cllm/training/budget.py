@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from cllm.model import Transformer
-from cllm.train.held_out import HeldOut
+from cllm.training.held_out import HeldOut
 
 # The final measurement may take this share of the time; beyond it, windows are sampled.
 _SCORING_SHARE = 0.1

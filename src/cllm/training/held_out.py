@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cllm.model import Transformer
 from cllm.text.corpus import Corpus
-from cllm.train.scoring import Score, bits_per_byte, count_scored, score_tokens
+from cllm.training.scoring import Score, bits_per_byte, count_scored, score_tokens
 
 
 class HeldOut:

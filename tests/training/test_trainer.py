@@ -13,12 +13,12 @@ from cllm.errors import TrainingError
 from cllm.model import Transformer, spec_from_settings
 from cllm.model.files import to_config, to_qwen3
 from cllm.text.batches import Batches
-from cllm.train.checkpoint import Checkpoints
-from cllm.train.events import Stepped, Validated
-from cllm.train.metrics import MetricsLog
-from cllm.train.schedule import StepSchedule
-from cllm.train.scoring import ArrayTokens, score_tokens
-from cllm.train.trainer import Surroundings, Trainer
+from cllm.training.checkpoint import Checkpoints
+from cllm.training.events import Stepped, Validated
+from cllm.training.metrics import MetricsLog
+from cllm.training.schedule import StepSchedule
+from cllm.training.scoring import ArrayTokens, score_tokens
+from cllm.training.trainer import Surroundings, Trainer
 
 SPEC = spec_from_settings(ModelSettings(width=32, layers=2, heads=2, context=16), 50, "tiny")
 SETTINGS = TrainSettings(

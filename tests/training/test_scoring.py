@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cllm.model import ModelSpec, Transformer
-from cllm.train.scoring import ArrayTokens, Score, bits_per_byte, count_scored, score_tokens
+from cllm.training.scoring import ArrayTokens, Score, bits_per_byte, count_scored, score_tokens
 
 EOS, UNK = 0, 1
 SPEC = ModelSpec(

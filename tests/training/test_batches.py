@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cllm.text.batches import Batches
-from cllm.train.scoring import ArrayTokens
+from cllm.training.scoring import ArrayTokens
 
 
 def tokens(length):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cllm.config import TrainSettings
-from cllm.train.optimiser import Optimiser
+from cllm.training.optimiser import Optimiser
 
 
 class Line(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cllm.train.schedule import StepSchedule, TimedSchedule, warmup_stable_decay
+from cllm.training.schedule import StepSchedule, TimedSchedule, warmup_stable_decay
 
 
 def rate(progress, **changes):

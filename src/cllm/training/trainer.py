@@ -15,14 +15,14 @@ from cllm.config import TrainSettings
 from cllm.errors import TrainingError
 from cllm.model import Transformer
 from cllm.text.batches import Batches
-from cllm.train.advice import advise_on_loss, advise_on_overfitting
-from cllm.train.checkpoint import Checkpoints, Progress
-from cllm.train.events import Advised, Observe, Sampled, Saved, Stepped, Validated
-from cllm.train.metrics import MetricsLog
-from cllm.train.optimiser import Optimiser
-from cllm.train.precision import dtype_of
-from cllm.train.schedule import Schedule, TimedSchedule, warmup_stable_decay
-from cllm.train.scoring import Score
+from cllm.training.advice import advise_on_loss, advise_on_overfitting
+from cllm.training.checkpoint import Checkpoints, Progress
+from cllm.training.events import Advised, Observe, Sampled, Saved, Stepped, Validated
+from cllm.training.metrics import MetricsLog
+from cllm.training.optimiser import Optimiser
+from cllm.training.precision import dtype_of
+from cllm.training.schedule import Schedule, TimedSchedule, warmup_stable_decay
+from cllm.training.scoring import Score
 
 # Validations and samples come at fixed shares of the run, whatever its length.
 _NUM_VALIDATIONS, _NUM_SAMPLES = 20, 4
