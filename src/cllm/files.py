@@ -7,6 +7,7 @@ A folder that holds several files carries `manifest.json` with the size and SHA-
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
@@ -111,14 +112,29 @@ def _swap_in(temporary: Path, target: Path, *, replace: bool) -> None:
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o777 & ~umask)
-    retired = None
     if replace and target.exists():
-        retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-        target.replace(retired / target.name)
-    temporary.replace(target)
-    sync_folder(target.parent)
-    if retired is not None:
-        shutil.rmtree(retired, ignore_errors=True)
+        _exchange(temporary, target)
+        sync_folder(target.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        temporary.replace(target)
+        sync_folder(target.parent)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Let two folders trade names, in one step where the system can."""
+    here, at_once = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's renameat2
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+        if renameat2(here, os.fsencode(one), here, os.fsencode(other), at_once) == 0:
+            return
+    except (OSError, AttributeError):
+        pass
+    aside = Path(tempfile.mkdtemp(prefix=f".{other.name}.old.", dir=other.parent))
+    other.replace(aside / other.name)
+    one.replace(other)
+    (aside / other.name).replace(one)
+    aside.rmdir()
 
 
 def sha256_of(path: Path) -> str:

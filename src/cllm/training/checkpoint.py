@@ -62,7 +62,10 @@ class Checkpoints:
 
     def _save(self, kind: str, tensors: dict[str, Tensor], progress: Progress) -> Path:
         target = self.folder / f"{kind}-{progress.step:08d}"
-        with write_folder(target, replace=True) as folder:
+        if target.exists():
+            # A resumed run comes to the same step in the same state.
+            return target
+        with write_folder(target) as folder:
             contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
             try:
                 save_file(contiguous, folder / _TENSORS)

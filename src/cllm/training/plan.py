@@ -20,9 +20,9 @@ _LEAST_CONTEXT = 8
 
 def choose_preset(minutes: float | None) -> str:
     """The size that a CPU can train well in the given time."""
-    if minutes is None or minutes < 8:
+    if minutes is None or minutes < 20:
         return "small"
-    return "base" if minutes < 45 else "mid"
+    return "base" if minutes < 180 else "mid"
 
 
 def check_shape(settings: Settings, *, vocab_size: int = 1) -> ModelSpec:
