@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# One thread for each core is torch's own default; two test processes would fight over them.
-PYTEST := $(BIN)/python -m pytest
+# One test process for each core; models in tests take one thread each.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
 .PHONY: help setup demo test check-long lint docs bench lock map clean
 

@@ -14,7 +14,7 @@ from cllm.training.events import Plan
 
 # Tokens in one step and peak rates: see "The first recipe" in docs/log.md.
 _TOKENS_PER_STEP = 2048
-_RATE_AT_WIDTH_128 = 4e-3
+_RATE_AT_WIDTH_128 = 2e-3
 _LEAST_CONTEXT = 8
 
 
