@@ -7,7 +7,7 @@ import sys
 
 # By default OpenMP's threads spin for milliseconds before they sleep. While another program
 # wants the processor, that costs several times the work itself (figures in docs/log.md).
-_SPIN_COUNT = "1000"
+_SPIN_COUNT = "5000"
 
 
 def thread_environment() -> dict[str, str]:
