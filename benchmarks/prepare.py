@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,20 +21,9 @@ from cllm.config import TextSettings
 from cllm.text.prepare import prepare
 from cllm.text.tokenizers import Tokenizer
 from python_text import take
+from surroundings import surroundings
 
 GOALS_MB_PER_S = {"bpe": 6.0, "characters": 60.0, "bytes": 60.0}
-
-
-def commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def processor() -> str:
-    rows = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [row.split(":")[1].strip() for row in rows if row.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def rates(work: Callable[[Path], object], num_bytes: int, runs: int) -> list[float]:
@@ -109,11 +95,7 @@ def main() -> None:
         result |= {f"{key}_mb_per_s": round(median, 2), f"{key}_spread": round(spread, 2)}
     result |= {
         "vocab_size": None if tokenizer is None else tokenizer.vocab_size,
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "load": [round(value, 1) for value in os.getloadavg()],
-        "python": platform.python_version(),
-        "commit": commit(),
+        **surroundings(),
     }
     print(json.dumps(result))
 

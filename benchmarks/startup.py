@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from surroundings import surroundings
 
 RUNS = 15
 BUDGETS_S = {"help": 0.4, "import": 0.15}
@@ -23,12 +23,6 @@ def seconds(command: list[str]) -> list[float]:
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         taken.append(time.perf_counter() - start)
     return taken[2:]
-
-
-def commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 def main() -> None:
@@ -53,9 +47,7 @@ def main() -> None:
         "python_s": round(bare_s, 4),
         "runs": RUNS,
         "is_within_budget": all(medians[name] < budget for name, budget in BUDGETS_S.items()),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "commit": commit(),
+        **surroundings(),
     }
     print(json.dumps(result))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -16,8 +14,8 @@ from tokenizers import Tokenizer as Backend
 
 from cllm.text.tokenizers import train_tokenizer
 from cllm.text.tokenizers.pieces import PATTERNS
-from prepare import commit, processor
 from python_text import take
+from surroundings import surroundings
 
 GOAL_S = 1.5
 
@@ -81,11 +79,7 @@ def main() -> None:
     result |= {
         "entries": options.entries,
         "runs": options.runs,
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "load": [round(value, 1) for value in os.getloadavg()],
-        "python": platform.python_version(),
-        "commit": commit(),
+        **surroundings(),
     }
     print(json.dumps(result))
 

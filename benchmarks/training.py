@@ -34,6 +34,7 @@ from cllm.training.precision import measure_precision
 from cllm.training.schedule import StepSchedule
 from cllm.training.scoring import ArrayTokens
 from cllm.training.trainer import Surroundings, Trainer
+from surroundings import surroundings
 
 WIDTH, LAYERS, HEADS, BATCH, CONTEXT = 128, 4, 4, 12, 64
 
@@ -224,12 +225,6 @@ def main() -> None:
         print(f"{name:22} {medians[name]:9,.0f} tokens/s  {spread}")
     best = max(medians["transformers_float32"], medians["transformers_bfloat16"])
     pairs = [ours / theirs for ours, theirs in zip(rates["cllm"], rates["plain_loop"], strict=True)]
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     result = {
         "benchmark": "training",
         "shape": f"{WIDTH} wide, {LAYERS} layers, {BATCH}x{CONTEXT}",
@@ -238,9 +233,8 @@ def main() -> None:
         "over_plain_loop": round(statistics.median(pairs), 3),
         "over_transformers_best": round(medians["cllm"] / best, 3),
         "runs": options.runs,
-        "machine": f"{os.uname().machine}, {os.cpu_count()} cores, torch {torch.__version__}",
-        "commit": commit.stdout.strip() or "unknown",
-        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        **surroundings(),
     }
     print(json.dumps(result))
 
