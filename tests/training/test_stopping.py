@@ -88,6 +88,18 @@ def test_runs_killed_at_many_moments_end_with_bit_identical_weights(home, text, 
     check_kills(home, text, kills=5, seed=100 + seed)
 
 
+def test_a_run_killed_after_its_model_was_saved_finishes(home, text):
+    process = start("train", text, "--name", "killed", "--steps", 5, "--json", *SMALL)
+    while not (home / "models" / "killed" / "manifest.json").exists():
+        time.sleep(0.001)
+        assert process.poll() is None, process.communicate()
+    process.kill()
+    process.communicate()
+    before = weights(home, "killed")
+    assert last_json(start("runs", "resume", run_of(home).name, "--json"))["state"] == "finished"
+    assert weights(home, "killed") == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_asked_to_stop_saves_says_how_to_go_on_and_does(home, text, number):
     process = start("train", text, "--name", "asked", "--minutes", "0.5", *SMALL)

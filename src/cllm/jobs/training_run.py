@@ -17,7 +17,7 @@ from cllm.errors import InputError, InterruptedRunError, SettingsError
 from cllm.files import read_json, write_json
 from cllm.jobs.machine import precision_here
 from cllm.jobs.memory import peak_rss_bytes
-from cllm.jobs.model_folder import write_model
+from cllm.jobs.model_folder import read_training, write_model
 from cllm.jobs.plots import plot_loss, thin
 from cllm.jobs.sampling import Sampler, choose_prompt, fill
 from cllm.model import ModelSpec, Transformer, load_model
@@ -270,9 +270,15 @@ class TrainingRun:
             "sample_prompt": prompt,
             "figures": figures | {"seconds_total": time.monotonic() - self._began},
         }
-        with self._workspace.models.write(request.model, overwrite=request.overwrite) as folder:
+        overwrite = request.overwrite or self._is_saved_already()
+        with self._workspace.models.write(request.model, overwrite=overwrite) as folder:
             write_model(folder, model, corpus, training)
         figures["seconds_total"] = time.monotonic() - self._began
+
+    def _is_saved_already(self) -> bool:
+        """Whether an earlier life of this run has saved the model and was killed after that."""
+        store, name = self._workspace.models, self._request.model
+        return store.exists(name) and read_training(store.path(name)).get("run") == self._id
 
     def _report(self, sampler: Sampler, corpus: Corpus, figures: dict[str, Any]) -> TrainResult:
         """Plot, sample and compare with the training text; tell how it went."""
