@@ -108,7 +108,7 @@ class TrainSettings(_Section):
     device: str = _setting("cpu", "Where to compute: cpu, cuda, mps.")
     threads: Count | None = _setting(None, "Threads inside operations; one a core unless given.")
     eval_interval: Count | None = _setting(None, "Steps between validations.")
-    eval_tokens: Count = _setting(65_536, "Most held-out tokens scored at one such validation.")
+    eval_tokens: Count = _setting(16_384, "Most held-out tokens scored at one such validation.")
     patience: Count | None = _setting(None, "Stop after this many validations without improvement.")
     checkpoint_seconds: float = _setting(30.0, "Seconds between checkpoints.", gt=0.0)
     sample_prompt: str | None = _setting(None, "Prompt of the samples shown along the way.")

@@ -25,7 +25,7 @@ from cllm.training.schedule import Schedule, TimedSchedule, warmup_stable_decay
 from cllm.training.scoring import Score
 
 # Validations and samples come at fixed shares of the run, whatever its length.
-_NUM_VALIDATIONS, _NUM_SAMPLES = 20, 4
+_NUM_VALIDATIONS, _NUM_SAMPLES = 10, 4
 
 
 @dataclass(frozen=True, slots=True)
