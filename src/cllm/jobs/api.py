@@ -47,22 +47,19 @@ class Model:
         Every token is scored once, in windows that overlap by half unless `stride` says
         otherwise. NaN for an empty text.
         """
-        from cllm.training.scoring import ArrayTokens, bits_per_byte, count_scored, score_tokens
+        from cllm.training.scoring import ArrayTokens, bits_per_byte, score_tokens
 
         transformer, tokenizer = self._load()
-        tokens = ArrayTokens(tokenizer.encode(text))
-        unk_id = tokenizer.unk_id
-        unscored = (tokenizer.eos_id,) if unk_id is None else (tokenizer.eos_id, unk_id)
         score = score_tokens(
             transformer,
-            tokens,
+            ArrayTokens(tokenizer.encode(text)),
             eos_id=tokenizer.eos_id,
-            unk_id=unk_id,
+            unk_id=tokenizer.unk_id,
             stride=stride or max(1, transformer.spec.context // 2),
         )
         return bits_per_byte(
             score,
-            num_scored=count_scored(tokens, unscored=unscored),
+            num_scored=score.num_tokens,
             num_bytes=len(text.encode()),
             charged_bytes=tokenizer.unknown_bytes(text),
         )
