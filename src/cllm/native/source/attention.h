@@ -1,0 +1,171 @@
+// Causal attention of one sequence on one thread, with normed and rotated queries and keys.
+#pragma once
+
+#include <algorithm>
+
+#include "parts.h"
+#include "tape.h"
+
+namespace cllm {
+
+template <class E> class Attention {
+public:
+    Attention(const Shape &shape, Tape<E> &tape, const float *parameters, float *gradient,
+              int64_t context)
+        : s_(shape), tape_(tape), parameters_(parameters), gradient_(gradient) {
+        int64_t half = D_ / 2;
+        cos_.resize(context * half), sin_.resize(context * half);
+        for (int64_t t = 0; t < context; t++)
+            for (int64_t j = 0; j < half; j++) {
+                double angle = t * std::pow(s_.rope_base, -2.0 * j / D_);
+                cos_[t * half + j] = std::cos(angle), sin_[t * half + j] = std::sin(angle);
+            }
+    }
+
+    // Norm, gain and rotation of every query and key head of one row of the product.
+    void turn_row(const LayerTape<E> &t, const Block &block, int64_t row, int64_t position) {
+        float *raw = tape_.line(0), *turned = tape_.line(1);
+        convert(raw, t.raw + row * qkv_, qk_);
+        for (int64_t h = 0; h < heads_; h++) {
+            float *x = turned + h * D_;
+            const float *gain = parameters_ + gain_of(block, h);
+            t.scale_heads[row * heads_ + h] = to_unit(x, raw + h * D_, D_, s_.norm_epsilon);
+#pragma omp simd
+            for (int64_t j = 0; j < D_; j++) x[j] *= gain[j];
+            turn(x, &cos_[position * (D_ / 2)], &sin_[position * (D_ / 2)], D_);
+        }
+        convert(t.turned + row * qk_, turned, qk_);
+    }
+
+    // The sequence of T rows that starts at row r: fills t.weights and t.mixed.
+    void forward(const LayerTape<E> &t, int64_t r, int64_t T) {
+        int64_t wide = round_up(T, kBlock), group = s_.heads / s_.kv_heads;
+        for (int64_t h = 0; h < s_.heads; h++) {
+            int64_t g = h / group;
+            if (h % group == 0) {
+                keys_ = pack_columns(tape_.right, t.turned + r * qk_ + (s_.heads + g) * D_, T, D_,
+                                     qk_);
+                values_ = pack_rows(tape_.right2, t.raw + r * qkv_ + (heads_ + g) * D_, T, D_,
+                                    qkv_);
+            }
+            scores(t.turned + r * qk_ + h * D_, qk_, keys_, T);
+            E *weights = weights_of(t, r, h, T);
+            for (int64_t i = 0; i < T; i++) {
+                float *row = tape_.scores + i * wide;
+                softmax(row, i + 1, scale_);
+                round_to_block(weights + i * wide, row, i + 1);
+            }
+            for (int64_t i = 0; i < T; i += kBlock)
+                product<Into::kRound, E>(std::min(kBlock, T - i), D_, std::min(i + kBlock, T),
+                                         rows_of(weights + i * wide, wide), values_,
+                                         t.mixed + (r + i) * q_ + h * D_, q_);
+        }
+    }
+
+    // From tape_.d_mixed: the gradient of the product's rows, in place of t.raw.
+    void backward(const LayerTape<E> &t, const Block &block, int64_t r, int64_t T) {
+        int64_t wide = round_up(T, kBlock), group = s_.heads / s_.kv_heads;
+        float *dq = tape_.d_heads, *dk = dq + T * D_, *dv = dk + T * D_;
+        E *d_scores = tape_.scores_e;
+        for (int64_t h = 0; h < s_.heads; h++) {
+            int64_t g = h / group;
+            const E *keys = t.turned + r * qk_ + (s_.heads + g) * D_;
+            const E *values = t.raw + r * qkv_ + (heads_ + g) * D_;
+            if (h % group == 0) memset(dk, 0, 2 * T * D_ * sizeof(float));
+            const E *weights = weights_of(t, r, h, T), *d_out = tape_.d_mixed + r * q_ + h * D_;
+            scores(d_out, q_, pack_columns(tape_.right, values, T, D_, qkv_), T);
+            for (int64_t i = 0; i < T; i++) {
+                float *row = tape_.scores + i * wide;
+                convert(tape_.line(0), weights + i * wide, i + 1);
+                softmax_backward(row, tape_.line(0), i + 1, scale_);
+                round_to_block(d_scores + i * wide, row, i + 1);
+            }
+            Packed<E> key_rows = pack_rows(tape_.right, keys, T, D_, qk_);
+            for (int64_t i = 0; i < T; i += kBlock)
+                product<Into::kStore, E>(std::min(kBlock, T - i), D_, std::min(i + kBlock, T),
+                                         rows_of(d_scores + i * wide, wide), key_rows,
+                                         dq + i * D_, D_);
+            add_transposed(dk, d_scores, t.turned + r * qk_ + h * D_, qk_, T);
+            add_transposed(dv, weights, d_out, q_, T);
+            for (int64_t i = 0; i < T; i++) turn_back_head(t, block, r + i, i, h, dq + i * D_);
+            if (h % group < group - 1) continue;
+            for (int64_t i = 0; i < T; i++) {
+                turn_back_head(t, block, r + i, i, s_.heads + g, dk + i * D_);
+                convert(t.raw + (r + i) * qkv_ + (heads_ + g) * D_, dv + i * D_, D_);
+            }
+        }
+    }
+
+private:
+    Left<E> rows_of(const E *at, int64_t stride) const { return {at, stride, kPair<E>}; }
+
+    int64_t gain_of(const Block &block, int64_t h) const {
+        return h < s_.heads ? block.q_norm : block.k_norm;
+    }
+
+    E *weights_of(const LayerTape<E> &t, int64_t r, int64_t h, int64_t T) const {
+        return t.weights + (r * s_.heads + h * T) * round_up(T, kBlock);
+    }
+
+    // scores[i, j] = a_i · b_j, at least for j ≤ i.
+    void scores(const E *a, int64_t stride, Packed<E> b, int64_t T) {
+        int64_t wide = round_up(T, kBlock);
+        for (int64_t j = 0; j < T; j += kPanel)
+            product<Into::kStore, E>(T - j, std::min<int64_t>(kPanel, T - j), D_,
+                                     rows_of(a + j * stride, stride),
+                                     {b.at + j / kPanel * b.panel_stride, b.panel_stride},
+                                     tape_.scores + j * wide + j, wide);
+    }
+
+    // The first n numbers, then zeros to the end of the block.
+    void round_to_block(E *to, float *row, int64_t n) const {
+        int64_t end = round_up(n, kBlock);
+        for (int64_t j = n; j < end; j++) row[j] = 0;
+        convert(to, row, end);
+    }
+
+    // to[j] += sum over i ≥ j's block of a[i, j] · b_i
+    void add_transposed(float *to, const E *a, const E *b, int64_t stride, int64_t T) {
+        int64_t wide = round_up(T, kBlock);
+        Left<E> left = pack_left(tape_.left, a, T, wide, wide);
+        Packed<E> right = pack_rows(tape_.right2, b, T, D_, stride);
+        for (int64_t j = 0; j < T; j += kBlock) {
+            const E *at = left.at + j / kPair<E> * left.word_stride + j * left.row_stride;
+            product<Into::kAdd, E>(std::min(kBlock, T - j), D_, T - j,
+                                   {at, left.row_stride, left.word_stride},
+                                   {right.at + j * kPanel, right.panel_stride}, to + j * D_, D_);
+        }
+    }
+
+    // From the gradient of head h after its rotation to that of the product's row.
+    void turn_back_head(const LayerTape<E> &t, const Block &block, int64_t row, int64_t position,
+                        int64_t h, float *dx) {
+        const float *gain = parameters_ + gain_of(block, h);
+        float *d_gain = gradient_ + gain_of(block, h);
+        float *unit = tape_.line(0), *out = tape_.line(1);
+        float scale = t.scale_heads[row * heads_ + h];
+        turn_back(dx, &cos_[position * (D_ / 2)], &sin_[position * (D_ / 2)], D_);
+        convert(unit, t.raw + row * qkv_ + h * D_, D_);
+#pragma omp simd
+        for (int64_t j = 0; j < D_; j++) {
+            unit[j] *= scale;
+            d_gain[j] += dx[j] * unit[j];
+            dx[j] *= gain[j];
+            out[j] = 0;
+        }
+        from_unit(out, dx, unit, scale, D_);
+        convert(t.raw + row * qkv_ + h * D_, out, D_);
+    }
+
+    const Shape &s_;
+    Tape<E> &tape_;
+    const float *parameters_;
+    float *gradient_;
+    const int64_t D_ = s_.head_width, heads_ = s_.heads + s_.kv_heads;
+    const int64_t q_ = s_.heads * D_, qk_ = heads_ * D_, qkv_ = qk_ + s_.kv_heads * D_;
+    const float scale_ = 1.0f / std::sqrt(float(D_));
+    std::vector<float> cos_, sin_;
+    Packed<E> keys_{}, values_{};
+};
+
+}  // namespace cllm

@@ -1,0 +1,201 @@
+// The engine: parameters, their packed copy, and the threads' passes over a batch.
+#pragma once
+
+#include <memory>
+
+#include "optimiser.h"
+#include "pass.h"
+
+namespace cllm {
+
+// What the two number formats have in common, for the outside.
+class Engine {
+public:
+    virtual ~Engine() = default;
+    virtual double gradient(const int32_t *ids, const int32_t *targets, int64_t sequences,
+                            int64_t length, double weight, bool is_first, Dropout dropout) = 0;
+    virtual double update(const Update &settings, double divide_by) = 0;
+    virtual double score(const int32_t *ids, const int32_t *targets, int64_t sequences,
+                         int64_t length) = 0;
+    virtual void last_logits(const int32_t *ids, int64_t length, float *logits) = 0;
+    virtual void spent(double *seconds) = 0;
+    virtual void changed() = 0;
+};
+
+template <class E> class EngineIn final : public Engine {
+public:
+    // `gradient`, `first` and `second` are null for an engine that only looks. A thread takes
+    // at most `max_rows` rows at once.
+    EngineIn(const Shape &shape, float *parameters, float *gradient, float *first, float *second,
+             int threads, int64_t max_rows)
+        : layout_(shape), p_(parameters), g_(gradient), weights_(layout_), threads_(threads),
+          max_rows_(std::max(max_rows, shape.context)) {
+        int64_t head_size = shape.is_tied ? layout_.head.size() : 0;
+        nats_.resize(threads), gains_.resize(threads), gradients_.resize(threads);
+        for (int i = 0; i < threads; i++) {
+            float *own = nullptr, *head = nullptr;
+            if (g_) {
+                gradients_[i].resize(layout_.size + head_size);
+                gains_[i].resize(layout_.size);
+                own = gradients_[i].data();
+                head = own + (shape.is_tied ? layout_.size : layout_.head.at);
+            }
+            passes_.push_back(std::make_unique<Pass<E>>(layout_, weights_, p_, own, head,
+                                                        max_rows_, shape.context));
+        }
+        if (g_)
+            optimiser_ = std::make_unique<Optimiser<E>>(layout_, p_, g_, first, second, threads_);
+    }
+
+    void changed() override { is_packed_ = false; }
+
+    // Returns the summed nats, and leaves in `gradient` weight times the gradient of all calls
+    // since the last with is_first.
+    double gradient(const int32_t *ids, const int32_t *targets, int64_t sequences, int64_t length,
+                    double weight, bool is_first, Dropout dropout) override {
+        threads_.run([&](int index) {
+            pack(index);
+            auto &own = gradients_[index];
+            if (is_first) std::fill(own.begin(), own.end(), 0.0f);
+            threads_.meet();
+            nats_[index] = share(index, ids, targets, sequences, length, float(weight), dropout);
+            {
+                Timed timed(passes_[index]->spent, kWaiting);
+                threads_.meet();
+            }
+            Timed timed(passes_[index]->spent, kOptimiser);
+            reduce(index);
+        });
+        is_packed_ = true;
+        return total();
+    }
+
+    double update(const Update &settings, double divide_by) override {
+        Timed timed(passes_[0]->spent, kOptimiser);
+        is_packed_ = false;
+        return optimiser_->run(settings, divide_by);
+    }
+
+    double score(const int32_t *ids, const int32_t *targets, int64_t sequences,
+                 int64_t length) override {
+        threads_.run([&](int index) {
+            pack(index);
+            threads_.meet();
+            nats_[index] = share(index, ids, targets, sequences, length, 0, {});
+        });
+        is_packed_ = true;
+        return total();
+    }
+
+    void last_logits(const int32_t *ids, int64_t length, float *logits) override {
+        threads_.run([&](int index) { pack(index); });
+        is_packed_ = true;
+        passes_[0]->last_logits(ids, length, logits);
+    }
+
+    void spent(double *seconds) override {
+        for (int i = 0; i < kPhases; i++) seconds[i] = passes_[0]->spent[i];
+    }
+
+private:
+    void pack(int index) {
+        if (is_packed_) return;
+        Timed timed(passes_[index]->spent, kPacking);
+        weights_.pack(p_, index, threads_.count());
+    }
+
+    double total() const {
+        double sum = 0;
+        for (double part : nats_) sum += part;
+        return sum;
+    }
+
+    // Consecutive sequences go to one thread, so that every sum has a fixed order.
+    double share(int index, const int32_t *ids, const int32_t *targets, int64_t sequences,
+                 int64_t length, float weight, Dropout dropout) {
+        int64_t from = sequences * index / threads_.count();
+        int64_t to = sequences * (index + 1) / threads_.count(), at_once = max_rows_ / length;
+        double nats = 0;
+        for (int64_t i = from; i < to; i += at_once)
+            nats += passes_[index]->run(ids + i * length, targets + i * length,
+                                        std::min(at_once, to - i), length, weight, dropout,
+                                        i * length);
+        return nats;
+    }
+
+    // Sums the threads' gradients, and takes the folded gains apart: with W' = W · diag(gain),
+    // dW = dW' · diag(gain) and dgain = the column sums of dW' ⊙ W.
+    void reduce(int index) {
+        const Shape &s = layout_.shape;
+        auto &gains = gains_[index];
+        std::fill(gains.begin(), gains.end(), 0.0f);
+        if (index == 0) sum_vectors();
+        take_rows(index, {layout_.embedding, s.vocab_size, s.width, -1}, layout_.embedding, false);
+        for (const Block &b : layout_.blocks)
+            for (const Matrix &m : {b.qkv, b.out, b.gate_up, b.down}) take_rows(index, m, m.at, false);
+        threads_.meet();
+        take_rows(index, layout_.head, s.is_tied ? layout_.size : layout_.head.at, s.is_tied);
+        threads_.meet();
+        if (index == 0)
+            for (int64_t gain : gain_places())
+                for (int64_t c = 0; c < s.width; c++) {
+                    float sum = 0;
+                    for (auto &one : gains_) sum += one[gain + c];
+                    g_[gain + c] = sum;
+                }
+    }
+
+    std::vector<int64_t> gain_places() const {
+        std::vector<int64_t> places{layout_.norm};
+        for (const Block &b : layout_.blocks) {
+            places.push_back(b.attention_norm);
+            places.push_back(b.feed_forward_norm);
+        }
+        return places;
+    }
+
+    void sum_vectors() {
+        for (const Block &b : layout_.blocks)
+            for (int64_t i = b.q_norm; i < b.q_norm + 2 * layout_.shape.head_width; i++) {
+                float sum = 0;
+                for (auto &one : gradients_) sum += one[i];
+                g_[i] = sum;
+            }
+    }
+
+    void take_rows(int index, const Matrix &m, int64_t source, bool adds) {
+        int64_t n = m.columns, from = m.rows * index / threads_.count();
+        int64_t to = m.rows * (index + 1) / threads_.count();
+        const float *gain = m.gain >= 0 ? p_ + m.gain : nullptr;
+        float *d_gain = gains_[index].data() + m.gain;
+        std::vector<float> sum(n);
+        for (int64_t r = from; r < to; r++) {
+            float *out = g_ + m.at + r * n;
+            const float *w = p_ + m.at + r * n;
+            std::fill(sum.begin(), sum.end(), 0.0f);
+            for (const auto &one : gradients_) {
+                const float *part = one.data() + source + r * n;
+                for (int64_t c = 0; c < n; c++) sum[c] += part[c];
+            }
+            if (gain)
+                for (int64_t c = 0; c < n; c++) {
+                    d_gain[c] += sum[c] * w[c];
+                    sum[c] *= gain[c];
+                }
+            for (int64_t c = 0; c < n; c++) out[c] = adds ? out[c] + sum[c] : sum[c];
+        }
+    }
+
+    const Layout layout_;
+    float *p_, *g_;
+    Weights<E> weights_;
+    Threads threads_;
+    int64_t max_rows_;
+    bool is_packed_ = false;
+    std::vector<double> nats_;
+    std::vector<std::vector<float>> gradients_, gains_;
+    std::vector<std::unique_ptr<Pass<E>>> passes_;
+    std::unique_ptr<Optimiser<E>> optimiser_;
+};
+
+}  // namespace cllm

@@ -1,0 +1,295 @@
+// Forward and backward pass of whole sequences on one thread.
+#pragma once
+
+#include "attention.h"
+#include "timing.h"
+#include "weights.h"
+
+namespace cllm {
+
+// Drops a share of each branch's output, as a function of seed, row, branch and place alone.
+struct Dropout {
+    double share = 0;
+    uint64_t seed = 0;
+};
+
+template <class E> class Pass {
+public:
+    // `gradient` is null for a pass that only looks. With tied tables the head's gradient is
+    // kept apart from the embedding's, as a norm's gain is folded into it.
+    Pass(const Layout &layout, const Weights<E> &weights, const float *parameters,
+         float *gradient, float *head_gradient, int64_t max_rows, int64_t context)
+        : layout_(layout), s_(layout.shape), weights_(weights), parameters_(parameters),
+          gradient_(gradient), head_gradient_(head_gradient),
+          tape_(arena_, layout.shape, max_rows, context, gradient != nullptr),
+          attention_(layout.shape, tape_, parameters, gradient, context) {}
+
+    double spent[kPhases] = {};
+
+    // Sum of −log p(target) over targets ≥ 0; with `weight` > 0 adds weight times its gradient.
+    // `first_row` places these rows in the batch.
+    double run(const int32_t *ids, const int32_t *targets, int64_t sequences, int64_t length,
+               float weight, Dropout dropout, int64_t first_row) {
+        start(sequences, length, dropout, first_row);
+        look(ids);
+        double nats = head(targets, weight);
+        if (weight > 0) {
+            for (int64_t i = s_.layers; i-- > 0;) backward(i);
+            Timed timed(spent, kElementwise);
+            for (int64_t r = 0; r < rows_; r++) {
+                float *to = gradient_ + layout_.embedding + ids[r] * s_.width;
+                const float *from = tape_.dx + r * s_.width;
+#pragma omp simd
+                for (int64_t c = 0; c < s_.width; c++) to[c] += from[c];
+            }
+        }
+        return nats;
+    }
+
+    // Logits after the last of `length` ids.
+    void last_logits(const int32_t *ids, int64_t length, float *logits) {
+        start(1, length, {}, 0);
+        look(ids);
+        const E *unit = tape_.unit_out + (length - 1) * s_.width;
+        product<Into::kStore, E>(1, s_.vocab_size, s_.width, rows_of(unit, s_.width),
+                                 weights_[4 * s_.layers].forward, logits, s_.vocab_size);
+    }
+
+private:
+    Left<E> rows_of(const E *at, int64_t stride) const { return {at, stride, kPair<E>}; }
+
+    template <class F> void by_rows(F f) {
+        for (int64_t r = 0; r < rows_; r += kRows) f(r, std::min(kRows, rows_ - r));
+    }
+
+    void start(int64_t sequences, int64_t length, Dropout dropout, int64_t first_row) {
+        rows_ = sequences * length, length_ = length;
+        dropout_ = dropout, first_row_ = first_row;
+    }
+
+    void look(const int32_t *ids) {
+        {
+            Timed timed(spent, kElementwise);
+            for (int64_t r = 0; r < rows_; r++)
+                memcpy(tape_.x + r * s_.width, parameters_ + layout_.embedding + ids[r] * s_.width,
+                       s_.width * sizeof(float));
+        }
+        for (int64_t i = 0; i < s_.layers; i++) forward(i);
+        normalise(tape_.unit_out, tape_.scale_out, 0, rows_);
+    }
+
+    void normalise(E *unit, float *scale, int64_t r, int64_t n) {
+        Timed timed(spent, kElementwise);
+        for (int64_t i = r; i < r + n; i++) {
+            scale[i] = to_unit(tape_.line(0), tape_.x + i * s_.width, s_.width, s_.norm_epsilon);
+            convert(unit + i * s_.width, tape_.line(0), s_.width);
+        }
+    }
+
+    void normalise_backward(const E *unit, const float *scale, int64_t r, int64_t n) {
+        Timed timed(spent, kElementwise);
+        for (int64_t i = 0; i < n; i++) {
+            convert(tape_.line(0), unit + (r + i) * s_.width, s_.width);
+            from_unit(tape_.dx + (r + i) * s_.width, tape_.d_unit + i * s_.width, tape_.line(0),
+                      scale[r + i], s_.width);
+        }
+    }
+
+    // x += from W^T over n rows, some of it dropped.
+    void add_branch(int64_t r, int64_t n, const E *from, int64_t summed, Packed<E> matrix,
+                    int64_t site) {
+        float *x = tape_.x + r * s_.width;
+        Timed timed(spent, kProducts);
+        if (dropout_.share == 0) {
+            product<Into::kAdd, E>(n, s_.width, summed, rows_of(from, summed), matrix, x, s_.width);
+            return;
+        }
+        float *branch = tape_.d_unit;
+        product<Into::kStore, E>(n, s_.width, summed, rows_of(from, summed), matrix, branch,
+                                 s_.width);
+        for (int64_t i = 0; i < n; i++) {
+            float *values = branch + i * s_.width;
+            drop(values, site, r + i);
+            for (int64_t c = 0; c < s_.width; c++) x[i * s_.width + c] += values[c];
+        }
+    }
+
+    void drop(float *values, int64_t site, int64_t row) const {
+        float scale = 1.0f / (1.0f - float(dropout_.share));
+        uint32_t threshold = uint32_t(dropout_.share * 4294967296.0);
+        uint64_t place = ((first_row_ + row) * (2 * s_.layers) + site) * s_.width;
+        for (int64_t c = 0; c < s_.width; c++)
+            values[c] *= is_dropped(dropout_.seed, place + c, threshold) ? 0.0f : scale;
+    }
+
+    // The gradient that reaches a branch, rounded into rows_a.
+    void branch_gradient(int64_t r, int64_t n, int64_t site) {
+        Timed timed(spent, kElementwise);
+        for (int64_t i = 0; i < n; i++) {
+            const float *from = tape_.dx + (r + i) * s_.width;
+            if (dropout_.share > 0) {
+                memcpy(tape_.line(0), from, s_.width * sizeof(float));
+                drop(tape_.line(0), site, r + i);
+                from = tape_.line(0);
+            }
+            convert(tape_.rows_a + i * s_.width, from, s_.width);
+        }
+    }
+
+    // to[m, k] += dy^T x over n rows
+    void add_gradient(float *to, const E *dy, int64_t m, int64_t stride, const E *x, int64_t k,
+                      int64_t n) {
+        Timed timed(spent, kProducts);
+        Left<E> left = pack_left(tape_.left, dy, n, m, stride);
+        product<Into::kAdd, E>(m, k, n, left, pack_rows(tape_.right, x, n, k, k), to, k);
+    }
+
+    template <Into mode, class C>
+    void multiply(int64_t n, int64_t columns, int64_t summed, const E *rows, Packed<E> matrix,
+                  C *to) {
+        Timed timed(spent, kProducts);
+        product<mode, E>(n, columns, summed, rows_of(rows, summed), matrix, to, columns);
+    }
+
+    void forward(int64_t layer) {
+        const LayerTape<E> &t = tape_.layers[layer];
+        const PackedMatrix<E> *w = &weights_[4 * layer];
+        by_rows([&](int64_t r, int64_t n) {
+            normalise(t.unit_in, t.scale_in, r, n);
+            multiply<Into::kRound>(n, qkv_, d_, t.unit_in + r * d_, w[0].forward, t.raw + r * qkv_);
+            Timed timed(spent, kElementwise);
+            for (int64_t i = r; i < r + n; i++)
+                attention_.turn_row(t, layout_.blocks[layer], i, i % length_);
+        });
+        {
+            Timed timed(spent, kAttention);
+            for (int64_t r = 0; r < rows_; r += length_) attention_.forward(t, r, length_);
+        }
+        by_rows([&](int64_t r, int64_t n) {
+            add_branch(r, n, t.mixed + r * q_, q_, w[1].forward, 2 * layer);
+            normalise(t.unit_mid, t.scale_mid, r, n);
+            multiply<Into::kRound>(n, 2 * f_, d_, t.unit_mid + r * d_, w[2].forward,
+                                   t.gate_up + r * 2 * f_);
+            {
+                Timed timed(spent, kElementwise);
+                float *gate = tape_.line(0), *h = tape_.line(1);
+                for (int64_t i = 0; i < n; i++) {
+                    convert(gate, t.gate_up + (r + i) * 2 * f_, 2 * f_);
+                    swiglu(h, gate, gate + f_, f_);
+                    convert(tape_.rows_b + i * f_, h, f_);
+                }
+            }
+            add_branch(r, n, tape_.rows_b, f_, w[3].forward, 2 * layer + 1);
+        });
+    }
+
+    void backward(int64_t layer) {
+        const LayerTape<E> &t = tape_.layers[layer];
+        const Block &block = layout_.blocks[layer];
+        const PackedMatrix<E> *w = &weights_[4 * layer];
+        by_rows([&](int64_t r, int64_t n) {
+            E *d_gate_up = t.gate_up + r * 2 * f_;
+            branch_gradient(r, n, 2 * layer + 1);
+            multiply<Into::kRound>(n, f_, d_, tape_.rows_a, w[3].backward, tape_.rows_b);
+            swiglu_rows_backward(d_gate_up, n);
+            add_gradient(gradient_ + block.down.at, tape_.rows_a, d_, d_, tape_.rows_b, f_, n);
+            multiply<Into::kStore>(n, d_, 2 * f_, d_gate_up, w[2].backward, tape_.d_unit);
+            add_gradient(gradient_ + block.gate_up.at, d_gate_up, 2 * f_, 2 * f_,
+                         t.unit_mid + r * d_, d_, n);
+            normalise_backward(t.unit_mid, t.scale_mid, r, n);
+            branch_gradient(r, n, 2 * layer);
+            multiply<Into::kRound>(n, q_, d_, tape_.rows_a, w[1].backward, tape_.d_mixed + r * q_);
+            add_gradient(gradient_ + block.out.at, tape_.rows_a, d_, d_, t.mixed + r * q_, q_, n);
+        });
+        {
+            Timed timed(spent, kAttention);
+            for (int64_t r = 0; r < rows_; r += length_) attention_.backward(t, block, r, length_);
+        }
+        by_rows([&](int64_t r, int64_t n) {
+            const E *d_qkv = t.raw + r * qkv_;
+            multiply<Into::kStore>(n, d_, qkv_, d_qkv, w[0].backward, tape_.d_unit);
+            add_gradient(gradient_ + block.qkv.at, d_qkv, qkv_, qkv_, t.unit_in + r * d_, d_, n);
+            normalise_backward(t.unit_in, t.scale_in, r, n);
+        });
+    }
+
+    // From dh in rows_b: h in its place, and the gradients of gate and up in theirs.
+    void swiglu_rows_backward(E *gate_up, int64_t n) {
+        Timed timed(spent, kElementwise);
+        float *gate = tape_.line(0), *h = tape_.line(1), *dh = tape_.line(2);
+        for (int64_t i = 0; i < n; i++) {
+            convert(gate, gate_up + i * 2 * f_, 2 * f_);
+            convert(dh, tape_.rows_b + i * f_, f_);
+            swiglu_backward(h, gate, gate + f_, dh, f_);
+            convert(gate_up + i * 2 * f_, gate, 2 * f_);
+            convert(tape_.rows_b + i * f_, h, f_);
+        }
+    }
+
+    // The loss; where it has a weight also the gradients of the head and, in dx, of what it read.
+    double head(const int32_t *targets, float weight) {
+        double nats = 0;
+        int64_t vocab = s_.vocab_size, wide = round_up(vocab, 2);
+        const PackedMatrix<E> &w = weights_[4 * s_.layers];
+        by_rows([&](int64_t r, int64_t n) {
+            for (int64_t i = 0; i < n; i += tape_.logit_rows) {
+                int64_t few = std::min(tape_.logit_rows, n - i);
+                {
+                    Timed timed(spent, kHead);
+                    product<Into::kStore, E>(few, vocab, d_,
+                                             rows_of(tape_.unit_out + (r + i) * d_, d_), w.forward,
+                                             tape_.logits, wide);
+                }
+                Timed timed(spent, kElementwise);
+                for (int64_t j = 0; j < few; j++)
+                    nats += token_loss(tape_.logits + j * wide, targets[r + i + j], weight,
+                                       tape_.logits_e + (i + j) * wide);
+            }
+            if (weight <= 0) return;
+            {
+                Timed timed(spent, kHead);
+                product<Into::kStore, E>(n, d_, wide, rows_of(tape_.logits_e, wide), w.backward,
+                                         tape_.d_unit, d_);
+                Left<E> left = pack_left(tape_.left, tape_.logits_e, n, wide, wide);
+                Packed<E> right = pack_rows(tape_.right, tape_.unit_out + r * d_, n, d_, d_);
+                product<Into::kAdd, E>(vocab, d_, n, left, right, head_gradient_, d_);
+            }
+            memset(tape_.dx + r * d_, 0, n * d_ * sizeof(float));
+            normalise_backward(tape_.unit_out, tape_.scale_out, r, n);
+        });
+        return nats;
+    }
+
+    double token_loss(float *logits, int32_t target, float weight, E *gradient) {
+        int64_t vocab = s_.vocab_size;
+        if (target < 0) {
+            if (weight > 0) memset(gradient, 0, round_up(vocab, 2) * sizeof(E));
+            return 0;
+        }
+        float at_target = logits[target];
+        float nats = softmax(logits, vocab, 1.0f) - at_target;
+        if (weight > 0) {
+            logits[target] -= 1.0f;
+            if (vocab % 2) logits[vocab] = 0;
+#pragma omp simd
+            for (int64_t i = 0; i < vocab; i++) logits[i] *= weight;
+            convert(gradient, logits, round_up(vocab, 2));
+        }
+        return nats;
+    }
+
+    const Layout &layout_;
+    const Shape &s_;
+    const Weights<E> &weights_;
+    const float *parameters_;
+    float *gradient_, *head_gradient_;
+    Arena arena_;
+    Tape<E> tape_;
+    Attention<E> attention_;
+    int64_t rows_ = 0, length_ = 0, first_row_ = 0;
+    Dropout dropout_;
+    const int64_t d_ = s_.width, f_ = s_.mlp_width, q_ = s_.heads * s_.head_width;
+    const int64_t qkv_ = q_ + 2 * s_.kv_heads * s_.head_width;
+};
+
+}  // namespace cllm

@@ -1,0 +1,223 @@
+// Matrix products C = A B on one thread, from rows of A and packed panels of B.
+//
+// B lies in panels of kPanel columns; inside a panel, kPair numbers that follow each other along
+// the summed axis stand together, so that one vector load feeds one multiply-add. A is read in
+// words of kPair numbers: word (row, k) at a + row * row_stride + k * word_stride.
+#pragma once
+
+#include "numbers.h"
+
+namespace cllm {
+
+enum class Into { kStore, kAdd, kRound };
+
+template <class E> struct Left {
+    const E *at;
+    int64_t row_stride, word_stride;
+};
+
+// `panel_stride` numbers from one panel to the next; a panel's words are contiguous.
+template <class E> struct Packed {
+    const E *at;
+    int64_t panel_stride;
+};
+
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+template <class E> inline int64_t packed_size(int64_t summed, int64_t columns) {
+    return round_up(columns, kPanel) * round_up(summed, kPair<E>);
+}
+
+template <class E> struct Word;
+template <> struct Word<float> {
+    Floats value;
+    static Word spread(const float *a) { return {Floats{} + *a}; }
+    static Floats load(const float *b) { return *(const Floats *)b; }
+    Floats multiply_add(Floats b, Floats sum) const { return sum + value * b; }
+    typedef Floats Right;
+};
+
+template <> struct Word<BFloat16> {
+#if defined(__AVX512BF16__)
+    __m512bh value;
+    static Word spread(const BFloat16 *a) {
+        int32_t word;
+        memcpy(&word, a, 4);
+        return {(__m512bh)_mm512_set1_epi32(word)};
+    }
+    typedef __m512bh Right;
+    static Right load(const BFloat16 *b) { return (__m512bh)_mm512_loadu_si512(b); }
+    Floats multiply_add(Right b, Floats sum) const {
+        return (Floats)_mm512_dpbf16_ps((__m512)sum, value, b);
+    }
+#else
+    // Correct on every processor; the engine is not offered in bfloat16 where this would run.
+    float even, odd;
+    static Word spread(const BFloat16 *a) { return {to_float(a[0]), to_float(a[1])}; }
+    struct Right {
+        Floats even, odd;
+    };
+    static Right load(const BFloat16 *b) {
+        Right right;
+        for (int i = 0; i < kLanes; i++) {
+            right.even[i] = to_float(b[2 * i]);
+            right.odd[i] = to_float(b[2 * i + 1]);
+        }
+        return right;
+    }
+    Floats multiply_add(Right b, Floats sum) const { return sum + b.even * even + b.odd * odd; }
+#endif
+};
+
+template <Into mode, class E, int vectors>
+inline void put(const Floats *sums, void *c, int64_t columns) {
+    float *to = (float *)c;
+    if (columns == vectors * kLanes) {
+        if constexpr (mode == Into::kRound) {
+            convert((E *)c, (const float *)sums, columns);
+        } else {
+            for (int j = 0; j < vectors; j++) {
+                Floats *place = (Floats *)(to + j * kLanes);
+                *place = mode == Into::kAdd ? *place + sums[j] : sums[j];
+            }
+        }
+        return;
+    }
+    const float *values = (const float *)sums;
+    for (int64_t i = 0; i < columns; i++) {
+        if constexpr (mode == Into::kRound) {
+            ((E *)c)[i] = from_float<E>(values[i]);
+        } else {
+            to[i] = mode == Into::kAdd ? to[i] + values[i] : values[i];
+        }
+    }
+}
+
+template <class E, int rows, int vectors, Into mode>
+__attribute__((noinline)) void tile(int64_t words, const E *a, int64_t row_stride,
+                                    int64_t word_stride, const E *b, char *c, int64_t c_stride,
+                                    int64_t columns) {
+    constexpr int kWide = kLanes * kPair<E>;
+    Floats sums[rows][vectors] = {};
+    const E *a4 = a + 4 * row_stride, *a8 = a + 8 * row_stride;
+    for (int64_t k = 0; k < words; k++) {
+        typename Word<E>::Right right[vectors];
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++) right[j] = Word<E>::load(b + j * kWide);
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++) {
+            const E *row = r < 4 ? a : (r < 8 ? a4 : a8);
+            auto left = Word<E>::spread(row + (r & 3) * row_stride);
+#pragma GCC unroll 4
+            for (int j = 0; j < vectors; j++)
+                sums[r][j] = left.multiply_add(right[j], sums[r][j]);
+        }
+        a += word_stride, a4 += word_stride, a8 += word_stride;
+        b += kPanel * kPair<E>;
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++) put<mode, E, vectors>(sums[r], c + r * c_stride, columns);
+}
+
+template <class E, int vectors, Into mode>
+inline void column_of_tiles(int64_t m, int64_t words, Left<E> a, const E *b, char *c,
+                            int64_t c_stride, int64_t columns) {
+    int64_t i = 0;
+    auto run = [&](auto kernel, int rows) {
+        kernel(words, a.at + i * a.row_stride, a.row_stride, a.word_stride, b, c + i * c_stride,
+               c_stride, columns);
+        i += rows;
+    };
+    while (m - i >= kTileRows) run(tile<E, kTileRows, vectors, mode>, kTileRows);
+    if constexpr (kTileRows > 8) {
+        if (m - i >= 8) run(tile<E, 8, vectors, mode>, 8);
+    }
+    if (m - i >= 4) run(tile<E, 4, vectors, mode>, 4);
+    if (m - i >= 2) run(tile<E, 2, vectors, mode>, 2);
+    if (m - i >= 1) run(tile<E, 1, vectors, mode>, 1);
+}
+
+// C[m, n] = (or +=) A[m, k] B[k, n]; C's rows are c_stride numbers apart.
+template <Into mode, class E, class C>
+void product(int64_t m, int64_t n, int64_t k, Left<E> a, Packed<E> b, C *c, int64_t c_stride) {
+    int64_t words = (k + kPair<E> - 1) / kPair<E>;
+    for (int64_t j = 0; j < n; j += kPanel) {
+        const E *panel = b.at + j / kPanel * b.panel_stride;
+        int64_t columns = n - j < kPanel ? n - j : kPanel;
+        char *to = (char *)(c + j);
+        if (columns > kLanes)
+            column_of_tiles<E, 2, mode>(m, words, a, panel, to, c_stride * sizeof(C), columns);
+        else
+            column_of_tiles<E, 1, mode>(m, words, a, panel, to, c_stride * sizeof(C), columns);
+    }
+}
+
+// ---- packing; each returns what `product` reads ----
+
+// B from rows along the summed axis: source[k][n].
+template <class E> Packed<E> pack_rows(E *to, const E *from, int64_t k, int64_t n, int64_t stride) {
+    int64_t panel_stride = round_up(k, kPair<E>) * kPanel;
+    for (int64_t j = 0; j < n; j += kPanel) {
+        E *panel = to + j / kPanel * panel_stride;
+        int64_t columns = n - j < kPanel ? n - j : kPanel;
+        if constexpr (kPair<E> == 1) {
+            for (int64_t i = 0; i < k; i++)
+                for (int64_t c = 0; c < kPanel; c++)
+                    panel[i * kPanel + c] = c < columns ? from[i * stride + j + c] : E{};
+        } else {
+            for (int64_t i = 0; i < k; i += 2) {
+                const uint16_t *even = (const uint16_t *)(from + i * stride + j);
+                const uint16_t *odd = even + stride;
+                bool is_last = i + 1 == k;
+                uint32_t *words = (uint32_t *)(panel + i * kPanel);
+                if (columns == kPanel && !is_last) {
+#pragma omp simd
+                    for (int c = 0; c < kPanel; c++)
+                        words[c] = uint32_t(even[c]) | uint32_t(odd[c]) << 16;
+                } else {
+                    for (int c = 0; c < kPanel; c++)
+                        words[c] = c < columns
+                            ? uint32_t(even[c]) | (is_last ? 0 : uint32_t(odd[c]) << 16) : 0;
+                }
+            }
+        }
+    }
+    return {to, panel_stride};
+}
+
+// B from columns: source[n][k], so that A B is A times the transpose of source.
+template <class E>
+Packed<E> pack_columns(E *to, const E *from, int64_t n, int64_t k, int64_t stride) {
+    int64_t words = (k + kPair<E> - 1) / kPair<E>, panel_stride = words * kPair<E> * kPanel;
+    for (int64_t j = 0; j < n; j += kPanel) {
+        E *panel = to + j / kPanel * panel_stride;
+        for (int64_t c = 0; c < kPanel; c++) {
+            const E *row = from + (j + c) * stride;
+            bool is_there = j + c < n;
+            for (int64_t w = 0; w < words; w++)
+                for (int p = 0; p < kPair<E>; p++) {
+                    int64_t i = w * kPair<E> + p;
+                    panel[(w * kPanel + c) * kPair<E> + p] = is_there && i < k ? row[i] : E{};
+                }
+        }
+    }
+    return {to, panel_stride};
+}
+
+// The transpose of source[k][m] as the left side: words along the summed axis k.
+template <class E> Left<E> pack_left(E *to, const E *from, int64_t k, int64_t m, int64_t stride) {
+    if constexpr (kPair<E> == 1) return {from, 1, stride};
+    for (int64_t i = 0; i < k; i += 2) {
+        const uint16_t *even = (const uint16_t *)(from + i * stride), *odd = even + stride;
+        uint32_t *words = (uint32_t *)(to + i * m);
+        if (i + 1 < k) {
+#pragma omp simd
+            for (int64_t c = 0; c < m; c++) words[c] = uint32_t(even[c]) | uint32_t(odd[c]) << 16;
+        } else {
+            for (int64_t c = 0; c < m; c++) words[c] = even[c];
+        }
+    }
+    return {to, 2, 2 * m};
+}
+
+}  // namespace cllm

@@ -1,0 +1,101 @@
+// What one thread keeps of a forward pass for the backward pass, and its room to work in.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "product.h"
+#include "shape.h"
+
+namespace cllm {
+
+// Rows taken through a chain of products together: small enough for a core's own cache.
+constexpr int64_t kRows = 192;
+// Queries and keys whose scores are computed together; blocks above the diagonal are skipped.
+constexpr int64_t kBlock = 32;
+
+// Memory that is given back all at once.
+class Arena {
+public:
+    ~Arena() { for (void *p : held_) free(p); }
+
+    template <class T> T *take(int64_t n) {
+        size_t bytes = round_up((n + 64) * sizeof(T), 4096);
+        void *p = nullptr;
+        if (posix_memalign(&p, bytes >= (1u << 21) ? 1u << 21 : 4096, bytes)) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+        if (bytes >= (1u << 21)) madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+        memset(p, 0, bytes);
+        held_.push_back(p);
+        return (T *)p;
+    }
+
+private:
+    std::vector<void *> held_;
+};
+
+// Per row: unit vectors before each product, head vectors before and after norm and rotation,
+// attention weights, attention's output, gate and up; and the norms' scales.
+template <class E> struct LayerTape {
+    E *unit_in, *raw, *turned, *weights, *mixed, *unit_mid, *gate_up;
+    float *scale_in, *scale_heads, *scale_mid;
+};
+
+template <class E> struct Tape {
+    std::vector<LayerTape<E>> layers;
+    E *unit_out, *d_mixed;
+    float *scale_out, *x, *dx;
+    // Scratch.
+    E *left, *right, *right2, *rows_a, *rows_b, *scores_e, *logits_e;
+    float *lines, *scores, *d_heads, *d_unit, *logits;
+    int64_t logit_rows, line_length;
+
+    float *line(int64_t index) const { return lines + index * line_length; }
+
+    // For up to `rows` rows in sequences of up to `context`; `keeps` what backward needs.
+    Tape(Arena &arena, const Shape &s, int64_t rows, int64_t context, bool keeps) {
+        int64_t q = s.heads * s.head_width, kv = s.kv_heads * s.head_width;
+        int64_t qkv = q + 2 * kv, d = s.width, f = s.mlp_width;
+        int64_t wide = round_up(context, kBlock), vocab = round_up(s.vocab_size, 2);
+        int64_t widest = std::max({qkv, 2 * f, d});
+        for (int64_t i = 0; i < s.layers; i++) {
+            if (i > 0 && !keeps) {
+                layers.push_back(layers[0]);
+                continue;
+            }
+            layers.push_back({arena.take<E>(rows * d), arena.take<E>(rows * qkv),
+                              arena.take<E>(rows * (q + kv)), arena.take<E>(rows * s.heads * wide),
+                              arena.take<E>(rows * q), arena.take<E>(rows * d),
+                              arena.take<E>(rows * 2 * f), arena.take<float>(rows),
+                              arena.take<float>(rows * (s.heads + s.kv_heads)),
+                              arena.take<float>(rows)});
+        }
+        unit_out = arena.take<E>(rows * d);
+        scale_out = arena.take<float>(rows);
+        x = arena.take<float>(rows * d);
+        line_length = round_up(std::max(widest, wide), 64);
+        lines = arena.take<float>(3 * line_length);
+        scores = arena.take<float>(context * wide);
+        right = arena.take<E>(packed_size<E>(std::max(context, kRows), widest));
+        right2 = arena.take<E>(packed_size<E>(context, s.head_width));
+        rows_a = arena.take<E>(kRows * d);
+        rows_b = arena.take<E>(kRows * f);
+        d_unit = arena.take<float>(kRows * d);
+        logit_rows = std::clamp<int64_t>((1 << 17) / vocab / 12 * 12, 12, kRows);
+        logits = arena.take<float>(logit_rows * vocab);
+        if (!keeps) return;
+        d_mixed = arena.take<E>(rows * q);
+        dx = arena.take<float>(rows * d);
+        left = arena.take<E>(std::max(kRows * std::max(vocab, widest), (context + 1) * wide));
+        scores_e = arena.take<E>(context * wide);
+        logits_e = arena.take<E>(kRows * vocab);
+        d_heads = arena.take<float>(3 * context * s.head_width);
+    }
+};
+
+}  // namespace cllm

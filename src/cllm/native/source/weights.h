@@ -1,0 +1,85 @@
+// The weights as products read them: rounded once a step, gains folded in, packed both ways.
+#pragma once
+
+#include <vector>
+
+#include "product.h"
+#include "shape.h"
+
+namespace cllm {
+
+template <class E> struct PackedMatrix {
+    Packed<E> forward, backward;  // x W^T reads `forward`, dy W reads `backward`
+};
+
+template <class E> class Weights {
+public:
+    explicit Weights(const Layout &layout) {
+        for (const Block &block : layout.blocks)
+            for (const Matrix &m : {block.qkv, block.out, block.gate_up, block.down}) add(m);
+        add(layout.head);
+        storage_.resize(stored_);
+        E *next = storage_.data();
+        for (size_t i = 0; i < matrices_.size(); i++) {
+            const Matrix &m = matrices_[i];
+            packed_[i].forward = {next, round_up(m.columns, kPair<E>) * kPanel};
+            next += packed_size<E>(m.columns, m.rows);
+            packed_[i].backward = {next, round_up(m.rows, kPair<E>) * kPanel};
+            next += packed_size<E>(m.rows, m.columns);
+        }
+    }
+
+    // Four a block (qkv, out, gate and up, down), then the head.
+    const PackedMatrix<E> &operator[](int64_t index) const { return packed_[index]; }
+
+    // Thread `index` of `count` packs its share.
+    void pack(const float *parameters, int index, int count) {
+        std::vector<E> group;
+        std::vector<float> line;
+        int64_t task = 0;
+        for (size_t i = 0; i < matrices_.size(); i++) {
+            const Matrix &m = matrices_[i];
+            group.resize((kPanel + 1) * (m.columns + 1));
+            line.resize(m.columns);
+            for (int64_t row = 0; row < m.rows; row += kPanel)
+                if (task++ % count == index)
+                    pack_group(parameters, m, packed_[i], row, group.data(), line.data());
+        }
+    }
+
+private:
+    void add(const Matrix &m) {
+        matrices_.push_back(m);
+        packed_.push_back({});
+        stored_ += packed_size<E>(m.columns, m.rows) + packed_size<E>(m.rows, m.columns);
+    }
+
+    // The rows of one panel of `forward`; they are words of every panel of `backward`.
+    void pack_group(const float *parameters, const Matrix &m, const PackedMatrix<E> &to,
+                    int64_t row, E *group, float *line) {
+        int64_t rows = m.rows - row < kPanel ? m.rows - row : kPanel;
+        const float *gain = parameters + m.gain;
+        for (int64_t r = 0; r < rows; r++) {
+            const float *from = parameters + m.at + (row + r) * m.columns;
+            if (m.gain >= 0) {
+                for (int64_t c = 0; c < m.columns; c++) line[c] = from[c] * gain[c];
+                from = line;
+            }
+            convert(group + r * m.columns, from, m.columns);
+        }
+        E *forward = (E *)to.forward.at + row / kPanel * to.forward.panel_stride;
+        pack_columns<E>(forward, group, rows, m.columns, m.columns);
+        for (int64_t c = 0; c < m.columns; c += kPanel) {
+            E *backward = (E *)to.backward.at + c / kPanel * to.backward.panel_stride;
+            int64_t columns = m.columns - c < kPanel ? m.columns - c : kPanel;
+            pack_rows<E>(backward + row * kPanel, group + c, rows, columns, m.columns);
+        }
+    }
+
+    std::vector<Matrix> matrices_;
+    std::vector<PackedMatrix<E>> packed_;
+    std::vector<E> storage_;
+    int64_t stored_ = 0;
+};
+
+}  // namespace cllm
