@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# What the compiled engine is made from; what did not change is not compiled again.
+NATIVE := hatch_build.py src/cllm/native/build.py $(wildcard src/cllm/native/source/*)
 # One test process for each core; models in tests take one thread each.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
@@ -12,7 +14,7 @@ help:  ## list the targets
 
 setup: $(READY)  ## make .venv with the locked versions and cllm itself
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps -e .
@@ -51,6 +53,6 @@ map: $(READY)  ## write the map of the code into README.md
 	$(BIN)/python tools/map.py
 
 clean:  ## remove everything that can be made again
-	rm -rf .venv build dist docs/_build docs/reference/generated demo-home \
+	rm -rf .venv build dist docs/_build docs/reference/generated demo-home src/cllm/native/built \
 	  .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests benchmarks docs tools -name __pycache__ -type d -prune -exec rm -rf {} +

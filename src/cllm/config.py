@@ -22,6 +22,8 @@ from cllm.errors import SettingsError
 TokenizerKind = Literal["bpe", "wordpiece", "unigram", "words", "characters", "bytes"]
 Preset = Literal["tiny", "small", "base", "mid", "large"]
 Precision = Literal["auto", "float32", "bfloat16"]
+EngineKind = Literal["auto", "compiled", "torch"]
+Optimizer = Literal["muon", "adamw"]
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -93,7 +95,12 @@ class TrainSettings(_Section):
     )
     batch_size: Count | None = _setting(None, "Windows in one forward and backward pass.")
     accumulate: Count = _setting(1, "Passes whose gradients are added up for one step.")
-    learning_rate: float | None = _setting(None, "Peak learning rate.", gt=0.0)
+    optimizer: Optimizer = _setting(
+        "muon", "Muon for the matrices inside the blocks and AdamW for the rest, or AdamW for all."
+    )
+    learning_rate: float | None = _setting(None, "Peak learning rate of AdamW.", gt=0.0)
+    matrix_rate: float | None = _setting(None, "Peak learning rate of Muon.", gt=0.0)
+    momentum: Fraction = _setting(0.95, "Muon's momentum.")
     final_fraction: Fraction = _setting(0.0, "Last learning rate, as a share of the peak.")
     warmup_fraction: Fraction = _setting(0.02, "Share of the run in which the rate rises.")
     decay_fraction: float = _setting(
@@ -104,6 +111,12 @@ class TrainSettings(_Section):
     beta2: Fraction = _setting(0.95, "Decay of AdamW's second moment.")
     epsilon: float = _setting(1e-8, "AdamW's epsilon.", gt=0.0)
     clip: float = _setting(1.0, "Largest global norm of the gradient.", gt=0.0)
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = _setting(
+        None, "Share of each branch's output that is dropped; chosen from the corpus unless given."
+    )
+    engine: EngineKind = _setting(
+        "auto", "What computes: our compiled engine (plain models on a CPU), or torch."
+    )
     precision: Precision = _setting("auto", "Number format of the products; measured if auto.")
     device: str = _setting("cpu", "Where to compute: cpu, cuda, mps.")
     threads: Count | None = _setting(None, "Threads inside operations; one a core unless given.")

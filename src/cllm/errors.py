@@ -11,6 +11,7 @@ CllmError                 every error that a person can cause or meet; exit code
 ├─ IntegrityError         a stored file is truncated, altered or of another version
 ├─ StorageError           the disk is full or can't be written
 ├─ TrainingError          training can't go on (loss or gradients not finite)
+├─ NativeError            the compiled engine is missing, damaged or switched off
 └─ InterruptedRunError    stopped by the person; state is saved; exit code 130
 ```
 
@@ -27,6 +28,7 @@ __all__ = [
     "IntegrityError",
     "InterruptedRunError",
     "InvalidNameError",
+    "NativeError",
     "NoTextError",
     "NotFoundError",
     "SettingsError",
@@ -88,6 +90,10 @@ class StorageError(CllmError):
 
 class TrainingError(CllmError):
     """Training can't go on."""
+
+
+class NativeError(CllmError):
+    """The compiled engine is missing, damaged or switched off; torch can do its work."""
 
 
 class InterruptedRunError(CllmError):

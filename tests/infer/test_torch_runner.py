@@ -10,7 +10,7 @@ from cllm.config import GenerateSettings
 from cllm.errors import IntegrityError
 from cllm.infer.engine import generate_tokens
 from cllm.infer.torch_runner import TorchRunner
-from cllm.model import ModelSpec, Transformer, save_model
+from cllm.model import ModelSpec, initial_weights, save_model
 
 SPEC = ModelSpec(
     vocab_size=61,
@@ -27,10 +27,8 @@ SPEC = ModelSpec(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    model = Transformer(SPEC)
-    model.initialise(torch.Generator().manual_seed(3))
     path = tmp_path_factory.mktemp("model")
-    save_model(path, model, eos_id=0)
+    save_model(path, SPEC, initial_weights(SPEC, 3), eos_id=0)
     return path
 
 

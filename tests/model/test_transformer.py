@@ -8,7 +8,14 @@ from safetensors.torch import load_file, save_file
 
 from cllm.config import ModelSettings
 from cllm.errors import IntegrityError, SettingsError
-from cllm.model import KeyValueCache, Transformer, load_model, save_model, spec_from_settings
+from cllm.model import (
+    KeyValueCache,
+    Transformer,
+    initial_weights,
+    load_model,
+    save_model,
+    spec_from_settings,
+)
 
 SHAPES = {
     "tied": {"preset": "tiny"},
@@ -20,8 +27,8 @@ SHAPES = {
 def make_model(shape: str, seed: int = 1) -> Transformer:
     spec = spec_from_settings(ModelSettings(**SHAPES[shape]), 300, "tiny")
     model = Transformer(spec).eval()
+    model.load_weights(initial_weights(spec, seed))
     generator = torch.Generator().manual_seed(seed)
-    model.initialise(generator)
     # Gains of 1 would hide a norm that forgets them.
     with torch.no_grad():
         for parameter in model.parameters():
@@ -38,7 +45,7 @@ def random_ids(model: Transformer, rows: int = 2, length: int = 100) -> torch.Te
 @pytest.mark.parametrize("shape", SHAPES)
 def test_logits_equal_those_of_transformers_opening_the_folder(shape, tmp_path):
     model = make_model(shape)
-    save_model(tmp_path, model, eos_id=0)
+    save_model(tmp_path, model.spec, model.weights(), eos_id=0)
     reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     assert type(reference).__name__ == "Qwen3ForCausalLM"
     ids = random_ids(model)
@@ -51,7 +58,7 @@ def test_logits_equal_those_of_transformers_opening_the_folder(shape, tmp_path):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_saved_and_loaded_weights_are_the_same(shape, tmp_path):
     model = make_model(shape)
-    save_model(tmp_path, model, eos_id=0)
+    save_model(tmp_path, model.spec, model.weights(), eos_id=0)
     again = load_model(tmp_path)
     assert again.spec == model.spec
     for (name, ours), (_, theirs) in zip(
@@ -88,7 +95,7 @@ def test_gradients_agree_with_finite_differences():
         ModelSettings(width=8, heads=2, layers=1, context=6, mlp_width=8), 7, "tiny"
     )
     model = Transformer(spec)
-    model.initialise(torch.Generator().manual_seed(0))
+    model.load_weights(initial_weights(spec, 0))
     model = model.double()
     ids = torch.tensor([[1, 2, 3, 4, 5, 6]])
     names, values = zip(*model.named_parameters(), strict=True)
@@ -100,6 +107,14 @@ def test_gradients_agree_with_finite_differences():
 
     inputs = tuple(value.detach().requires_grad_() for value in values)
     assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_list_of_parameters_is_that_of_the_model(shape):
+    model = make_model(shape)
+    found = {name: tuple(value.shape) for name, value in model.named_parameters()}
+    assert list(found.items()) == list(model.spec.parameter_shapes().items())
+    assert sum(value.numel() for value in model.parameters()) == model.spec.num_parameters
 
 
 def test_initial_loss_is_that_of_a_uniform_guess():
@@ -128,7 +143,8 @@ def test_settings_that_do_not_fit_are_refused_by_name():
 
 
 def test_damaged_weights_are_named(tmp_path):
-    save_model(tmp_path, make_model("tied"), eos_id=0)
+    model = make_model("tied")
+    save_model(tmp_path, model.spec, model.weights(), eos_id=0)
     path = tmp_path / "model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

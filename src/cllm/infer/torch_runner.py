@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int32
 
 from cllm.model import KeyValueCache, Transformer, load_model
 
@@ -49,6 +49,10 @@ class TorchRunner:
     def vocab_size(self) -> int:
         """Number of logits."""
         return self.model.spec.vocab_size
+
+    def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
+        """Summed nats over targets ≥ 0."""
+        return self.model.score(ids, targets)
 
     def prefill(self, ids: Sequence[int]) -> Float64[np.ndarray, " V"]:
         """Forget all, read `ids` at once; logits of the token after them."""

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-import torch
-
-from cllm.config import Precision
 from cllm.errors import IntegrityError
 from cllm.files import read_json, write_json
-from cllm.training.precision import measure_precision
+
+T = TypeVar("T", bound=str | float)
 
 
-def precision_here(home: Path, device: str) -> Precision:
-    """The faster number format of a device, from `home/machine.json` or measured now.
+def remembered(home: Path, what: str, measure: Callable[[], T]) -> T:
+    """A fact about this machine from `home/machine.json`, or measured now and kept there.
 
-    Another processor or another PyTorch is measured anew. Raises: StorageError.
+    Another processor is measured anew. Raises: StorageError.
     """
     path = home / "machine.json"
-    key = f"{_processor()} | torch {torch.__version__} | {device}"
+    key = f"{_processor()} | {what}"
     try:
-        known = read_json(path)["precision"] if path.exists() else {}
-        if known.get(key) in ("float32", "bfloat16"):
-            choice: Precision = known[key]
-            return choice
+        known = read_json(path)["facts"] if path.exists() else {}
+        if key in known:
+            fact: T = known[key]
+            return fact
     except (IntegrityError, KeyError, TypeError, AttributeError):
         known = {}
-    measured = measure_precision(device)
-    write_json(path, {"version": 1, "precision": {**known, key: measured}})
+    measured = measure()
+    write_json(path, {"version": 2, "facts": {**known, key: measured}})
     return measured
 
 

@@ -9,20 +9,22 @@ from cllm.errors import IntegrityError
 from cllm.files import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
-    from cllm.model import Transformer
+    from cllm.model import ModelSpec, Weights
     from cllm.text.corpus import Corpus
 
 TRAINING = "training.json"
 
 
-def write_model(folder: Path, model: Transformer, corpus: Corpus, training: dict[str, Any]) -> None:
+def write_model(
+    folder: Path, spec: ModelSpec, weights: Weights, corpus: Corpus, training: dict[str, Any]
+) -> None:
     """Fill an existing empty folder; `training` is what `training.json` keeps."""
     from cllm.model import save_model
 
     tokenizer, dialogue = corpus.tokenizer, corpus.dialogue
-    save_model(folder, model, eos_id=tokenizer.eos_id)
+    save_model(folder, spec, weights, eos_id=tokenizer.eos_id)
     template = dialogue.chat_template if dialogue else None
-    tokenizer.save(folder, chat_template=template, context=model.spec.context)
+    tokenizer.save(folder, chat_template=template, context=spec.context)
     generation: dict[str, Any] = {
         "bos_token_id": tokenizer.eos_id,
         "eos_token_id": tokenizer.eos_id,
@@ -33,7 +35,7 @@ def write_model(folder: Path, model: Transformer, corpus: Corpus, training: dict
         generation["stop_strings"] = list(dialogue.stop)
     write_json(folder / "generation_config.json", generation)
     write_json(folder / TRAINING, training)
-    write_atomic(folder / "README.md", _card(training, corpus, model))
+    write_atomic(folder / "README.md", _card(training, corpus, spec))
 
 
 def read_training(folder: Path) -> dict[str, Any]:
@@ -47,8 +49,8 @@ def read_training(folder: Path) -> dict[str, Any]:
     return value
 
 
-def _card(training: dict[str, Any], corpus: Corpus, model: Transformer) -> str:
-    figures, spec = training["figures"], model.spec
+def _card(training: dict[str, Any], corpus: Corpus, spec: ModelSpec) -> str:
+    figures = training["figures"]
     bpb = figures["val_bits_per_byte"]
     quality = "not measured (nothing was held out)" if bpb is None else f"{bpb:.3f}"
     kinds = ", ".join(sorted(corpus.report.rows)) or "text"

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
-from torch import Tensor
-
 from cllm.config import GenerateSettings
 from cllm.infer.completion import Completion, prompt_tokens
-from cllm.infer.torch_runner import TorchRunner
-from cllm.model import Transformer
+from cllm.infer.engine import Runner
 from cllm.text.corpus import Corpus
 from cllm.text.tokenizers import Tokenizer
 
@@ -18,30 +12,19 @@ _LONGEST_PROMPT = 32
 
 
 class Sampler:
-    """Lets weights continue a prompt in a float32 model of their own; not at all with 0 tokens."""
+    """Lets a model continue a prompt; not at all with 0 tokens."""
 
-    def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, prompt: str, max_tokens: int
-    ) -> None:
-        self.model, self.prompt = model, prompt
+    def __init__(self, tokenizer: Tokenizer, prompt: str, max_tokens: int) -> None:
+        self.prompt = prompt
         self._tokenizer = tokenizer
         self._settings = GenerateSettings(max_tokens=max_tokens) if max_tokens else None
 
-    def __call__(self, weights: Mapping[str, Tensor]) -> str:
-        """The continuation that these weights write."""
+    def __call__(self, runner: Runner) -> str:
+        """The continuation that this model writes."""
         if self._settings is None:
             return ""
-        fill(self.model, weights)
         ids = prompt_tokens(self._tokenizer, self.prompt)
-        runner = TorchRunner(self.model)
         return Completion(runner, self._tokenizer, ids, self._settings).run().text
-
-
-@torch.no_grad()
-def fill(model: Transformer, weights: Mapping[str, Tensor]) -> None:
-    """Copy weights by parameter name into a model."""
-    for name, parameter in model.named_parameters():
-        parameter.copy_(weights[name])
 
 
 def choose_prompt(corpus: Corpus) -> str:

@@ -9,18 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from cllm.config import Settings
 from cllm.errors import InputError, InterruptedRunError, SettingsError
 from cllm.files import read_json, write_json
-from cllm.jobs.machine import precision_here
+from cllm.jobs.compute import Compute, Reader, choose_compute
 from cllm.jobs.memory import peak_rss_bytes
 from cllm.jobs.model_folder import read_training, write_model
 from cllm.jobs.plots import plot_loss, thin
-from cllm.jobs.sampling import Sampler, choose_prompt, fill
-from cllm.model import ModelSpec, Transformer, load_model
+from cllm.jobs.sampling import Sampler, choose_prompt
+from cllm.model import ModelSpec, Weights, initial_weights, load_weights
 from cllm.model.files import read_spec
 from cllm.text.batches import Batches
 from cllm.text.copying import measure_copying
@@ -42,6 +39,7 @@ from cllm.training.events import (
     TrainResult,
 )
 from cllm.training.held_out import HeldOut
+from cllm.training.learner import Learner
 from cllm.training.metrics import MetricsLog, read_metrics
 from cllm.training.plan import decide, describe
 from cllm.training.schedule import Schedule, StepSchedule, TimedSchedule
@@ -79,19 +77,21 @@ class TrainingRun:
         self._tell(Prepared(corpus))
         for advice in _advice_on(corpus):
             self._tell(Advised(advice))
-        settings, spec = self._decide(corpus)
-        torch.set_num_threads(settings.train.threads or 1)
+        settings, spec, compute = self._decide(corpus)
         prompt = settings.train.sample_prompt or choose_prompt(corpus)
-        twin = Transformer(spec).eval()
-        sampler = Sampler(twin, corpus.tokenizer, prompt, settings.train.sample_tokens)
+        sampler = Sampler(corpus.tokenizer, prompt, settings.train.sample_tokens)
         held_out = HeldOut(corpus) if corpus.val.num_tokens else None
-        budget = self._budget(settings, held_out, twin)
-        weights, outcome = self._train(corpus, settings, spec, held_out, sampler, budget, stop)
-        fill(twin, weights)
+        weights = self._first_weights(spec, settings.train.seed)
+        budget = self._budget(settings, held_out, compute.reader(spec, weights), spec)
+        learner = compute.learner(spec, weights, settings.train)
+        around = self._surround(corpus, settings, held_out, sampler, compute, stop)
+        weights, outcome = self._train(learner, around, corpus, settings, budget, stop)
+        del learner
+        reader = compute.reader(spec, weights)
         figures = self._figures(outcome, settings, spec, corpus)
-        figures |= _final_score(held_out, twin, budget.scored_tokens if budget else None)
-        self._save(twin, corpus, settings, figures, prompt)
-        return self._report(sampler, corpus, figures)
+        figures |= _final_score(held_out, reader, budget.scored_tokens if budget else None)
+        self._save(spec, weights, corpus, settings, figures, prompt)
+        return self._report(sampler, reader, corpus, figures)
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Advised):
@@ -127,7 +127,7 @@ class TrainingRun:
             progress=lambda stage, done, total: self._tell(Preparing(stage, done, total)),
         )
 
-    def _decide(self, corpus: Corpus) -> tuple[Settings, ModelSpec]:
+    def _decide(self, corpus: Corpus) -> tuple[Settings, ModelSpec, Compute]:
         """The decisions of the run's first life, or those made now."""
         path, source = self._folder / "settings.json", self._request.from_model
         settings = self._request.settings
@@ -138,17 +138,21 @@ class TrainingRun:
             del shape["vocab_size"]
             model = settings.model.model_copy(update=shape)
             settings = settings.model_copy(update={"model": model})
+        compute, advice = choose_compute(self._workspace.home, settings.train)
+        if advice is not None:
+            self._tell(Advised(advice))
         settings, spec = decide(
             settings,
             vocab_size=corpus.tokenizer.vocab_size,
             train_tokens=corpus.train.num_tokens,
-            precision=precision_here(self._workspace.home, settings.train.device),
+            engine=compute.kind,
+            precision=compute.precision,
         )
         write_json(path, settings.model_dump(mode="json"))
-        return settings, spec
+        return settings, spec, compute
 
     def _budget(
-        self, settings: Settings, held_out: HeldOut | None, model: Transformer
+        self, settings: Settings, held_out: HeldOut | None, reader: Reader, spec: ModelSpec
     ) -> Budget | None:
         """The time of a timed run, as decided in its first life."""
         if settings.train.steps is not None or settings.train.minutes is None:
@@ -156,53 +160,61 @@ class TrainingRun:
         path = self._folder / "budget.json"
         if not path.exists():
             spent_s = time.monotonic() - self._began
-            budget = plan_budget(settings.train.minutes * 60, spent_s, held_out, model)
+            budget = plan_budget(settings.train.minutes * 60, spent_s, held_out, reader, spec)
             write_json(path, asdict(budget))
         return Budget(**read_json(path))
 
-    def _train(
+    def _surround(
         self,
         corpus: Corpus,
         settings: Settings,
-        spec: ModelSpec,
         held_out: HeldOut | None,
         sampler: Sampler,
-        budget: Budget | None,
+        compute: Compute,
         stop: StopRequest,
-    ) -> tuple[dict[str, Tensor], Outcome]:
-        """Run the loop to its end; returns the weights of the best validation."""
+    ) -> Surroundings:
         train = settings.train
         checkpoints = Checkpoints(self._folder / "checkpoints")
         last = checkpoints.load_last()
-        step = last[1].step if last else 0
+        metrics = MetricsLog(
+            self._folder / "metrics.jsonl",
+            after_step=last[1].step if last else 0,
+            tensorboard=train.tensorboard,
+        )
+        return Surroundings(
+            checkpoints=checkpoints,
+            metrics=metrics,
+            observe=self._tell,
+            validate=partial(held_out.score, max_tokens=train.eval_tokens) if held_out else None,
+            sample=(lambda learner: sampler(compute.runner(learner)))
+            if train.sample_tokens
+            else None,
+            prompt=sampler.prompt,
+            stop_requested=stop,
+            bytes_per_token=corpus.train.num_bytes / max(corpus.train.num_tokens, 1),
+        )
+
+    def _train(
+        self,
+        learner: Learner,
+        around: Surroundings,
+        corpus: Corpus,
+        settings: Settings,
+        budget: Budget | None,
+        stop: StopRequest,
+    ) -> tuple[Weights, Outcome]:
+        """Run the loop to its end; returns the weights of the best validation."""
+        train, spec = settings.train, learner.spec
+        last = around.checkpoints.load_last()
         plan = describe(settings, spec, train_tokens=corpus.train.num_tokens)
-        resumed_step = step if self._is_resumed else None
+        resumed_step = (last[1].step if last else 0) if self._is_resumed else None
         self._tell(Planned(plan, self._id, self._request.model, resumed_step))
         self._workspace.runs.update(self._id, state="training")
         schedule: Schedule = StepSchedule(train.steps or 0, last[1].elapsed_s if last else 0.0)
         if budget is not None:
             schedule = TimedSchedule(budget.train_s, self._folder / "timeline.bin")
-        metrics = MetricsLog(
-            self._folder / "metrics.jsonl", after_step=step, tensorboard=train.tensorboard
-        )
-        around = Surroundings(
-            checkpoints=checkpoints,
-            metrics=metrics,
-            observe=self._tell,
-            validate=partial(held_out.score, max_tokens=train.eval_tokens) if held_out else None,
-            sample=sampler if train.sample_tokens else None,
-            prompt=sampler.prompt,
-            stop_requested=stop,
-            bytes_per_token=corpus.train.num_bytes / max(corpus.train.num_tokens, 1),
-        )
-        batches = Batches(
-            corpus.tokens("train"),
-            context=spec.context,
-            batch_size=train.batch_size or 1,
-            seed=train.seed,
-        )
-        model = self._first_weights(spec, train.seed).to(train.device)
-        trainer = Trainer(model, batches, train, schedule, around)
+        batches = Batches(corpus.tokens("train"), context=spec.context, seed=train.seed)
+        trainer = Trainer(learner, batches, train, schedule, around)
         if last is not None:
             trainer.restore(*last)
         stop.graceful = True
@@ -210,7 +222,7 @@ class TrainingRun:
             outcome = trainer.run()
         finally:
             stop.graceful = False
-            metrics.close()
+            around.metrics.close()
             schedule.close()
         if outcome.state == "interrupted":
             raise InterruptedRunError(
@@ -218,14 +230,12 @@ class TrainingRun:
                 where=self._id,
                 hint=f"Go on with: cllm runs resume {self._id}",
             )
-        return _best_weights(trainer, checkpoints, outcome), outcome
+        return _best_weights(learner, around.checkpoints, outcome), outcome
 
-    def _first_weights(self, spec: ModelSpec, seed: int) -> Transformer:
+    def _first_weights(self, spec: ModelSpec, seed: int) -> Weights:
         if self._request.from_model is not None:
-            return load_model(self._workspace.models.path(self._request.from_model))
-        model = Transformer(spec)
-        model.initialise(torch.Generator().manual_seed(seed))
-        return model
+            return load_weights(self._workspace.models.path(self._request.from_model))[1]
+        return initial_weights(spec, seed)
 
     def _figures(
         self, outcome: Outcome, settings: Settings, spec: ModelSpec, corpus: Corpus
@@ -250,7 +260,8 @@ class TrainingRun:
 
     def _save(
         self,
-        model: Transformer,
+        spec: ModelSpec,
+        weights: Weights,
         corpus: Corpus,
         settings: Settings,
         figures: dict[str, Any],
@@ -272,7 +283,7 @@ class TrainingRun:
         }
         overwrite = request.overwrite or self._is_saved_already()
         with self._workspace.models.write(request.model, overwrite=overwrite) as folder:
-            write_model(folder, model, corpus, training)
+            write_model(folder, spec, weights, corpus, training)
         figures["seconds_total"] = time.monotonic() - self._began
 
     def _is_saved_already(self) -> bool:
@@ -280,13 +291,15 @@ class TrainingRun:
         store, name = self._workspace.models, self._request.model
         return store.exists(name) and read_training(store.path(name)).get("run") == self._id
 
-    def _report(self, sampler: Sampler, corpus: Corpus, figures: dict[str, Any]) -> TrainResult:
+    def _report(
+        self, sampler: Sampler, reader: Reader, corpus: Corpus, figures: dict[str, Any]
+    ) -> TrainResult:
         """Plot, sample and compare with the training text; tell how it went."""
         history = thin(_history(self._folder, corpus))
         plot = self._folder / "loss.png"
         plot_loss(plot, history, title=f"{self._request.model}: loss")
         before = self._folder / "samples" / f"{0:08d}.json"
-        text = sampler(dict(sampler.model.named_parameters()))
+        text = sampler(reader)
         result = TrainResult(
             **figures,
             peak_rss_bytes=peak_rss_bytes(),
@@ -316,22 +329,20 @@ def _advice_on(corpus: Corpus) -> list[str]:
     return [message for message in advice if message is not None]
 
 
-def _best_weights(
-    trainer: Trainer, checkpoints: Checkpoints, outcome: Outcome
-) -> dict[str, Tensor]:
+def _best_weights(learner: Learner, checkpoints: Checkpoints, outcome: Outcome) -> Weights:
     if outcome.progress.best_step in (None, outcome.progress.step):
-        return trainer.weights()
+        return learner.weights()
     best = checkpoints.load_best()
     assert best is not None, "the best validation was saved when it happened"
     return {name.removeprefix("weight."): value for name, value in best[0].items()}
 
 
 def _final_score(
-    held_out: HeldOut | None, model: Transformer, scored_tokens: int | None
+    held_out: HeldOut | None, reader: Reader, scored_tokens: int | None
 ) -> dict[str, Any]:
     if held_out is None:
         return {"val_bits_per_byte": None, "val_nats_per_token": None, "val_tokens": 0}
-    score, bpb = held_out.score(model, scored_tokens)
+    score, bpb = held_out.score(reader, scored_tokens)
     nats = score.nats_per_token
     return {
         "val_bits_per_byte": bpb if math.isfinite(bpb) else None,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.numpy import load_file, save_file
 
 from cllm.errors import IntegrityError
 from cllm.files import read_json, write_json
-from cllm.model.spec import ModelSpec
-from cllm.model.transformer import Transformer
+from cllm.model.spec import ModelSpec, fused_rows
+from cllm.model.weights import Weights
+
+if TYPE_CHECKING:
+    from cllm.model.transformer import Transformer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -32,12 +34,6 @@ _FUSED = {
 _OUTER = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
 
 
-def _row_counts(spec: ModelSpec, part: str) -> list[int] | None:
-    if part == "attention.qkv":
-        return [n * spec.head_width for n in (spec.heads, spec.kv_heads, spec.kv_heads)]
-    return [spec.mlp_width] * 2 if part == "feed_forward.gate_up" else None
-
-
 def _foreign_names(name: str) -> tuple[str, ...]:
     """The names in Hugging Face's Qwen3 of one of our parameters."""
     stem = name.removesuffix(".weight")
@@ -47,32 +43,31 @@ def _foreign_names(name: str) -> tuple[str, ...]:
     return tuple(f"model.layers.{block[1]}.{part}.weight" for part in _FUSED[block[2]])
 
 
-def to_qwen3(model: Transformer) -> dict[str, Tensor]:
-    """The weights under Qwen3's names, fused matrices taken apart; float32."""
-    tensors: dict[str, Tensor] = {}
-    for name, value in model.state_dict().items():
+def to_qwen3(spec: ModelSpec, weights: Weights) -> Weights:
+    """The weights under Qwen3's names, fused matrices taken apart."""
+    tensors: Weights = {}
+    fused = fused_rows(spec)
+    for name, value in weights.items():
         names = _foreign_names(name)
-        part = re.sub(r"^blocks\.\d+\.|\.weight$", "", name)
-        rows = _row_counts(model.spec, part)
-        pieces = [value] if rows is None else value.split(rows)
+        pieces = np.split(value, np.cumsum(fused[name])[:-1]) if name in fused else [value]
         for foreign, piece in zip(names, pieces, strict=True):
-            tensors[foreign] = piece.detach().to("cpu", torch.float32).contiguous()
+            tensors[foreign] = np.ascontiguousarray(piece, np.float32)
     return tensors
 
 
-def from_qwen3(model: Transformer, tensors: dict[str, Tensor]) -> None:
-    """Fill `model` with weights under Qwen3's names. Raises: IntegrityError."""
-    state = {}
-    for name, value in model.state_dict().items():
+def from_qwen3(spec: ModelSpec, tensors: Weights) -> Weights:
+    """Our weights from those under Qwen3's names. Raises: IntegrityError."""
+    weights: Weights = {}
+    for name, shape in spec.parameter_shapes().items():
         try:
-            joined = torch.cat([tensors[foreign] for foreign in _foreign_names(name)])
+            joined = np.concatenate([tensors[foreign] for foreign in _foreign_names(name)])
         except KeyError as error:
             raise IntegrityError(f"the weights lack {error.args[0]}") from None
-        if joined.shape != value.shape:
-            message = f"{name} has shape {tuple(joined.shape)}, not {tuple(value.shape)}"
+        if joined.shape != shape:
+            message = f"{name} has shape {joined.shape}, not {shape}"
             raise IntegrityError(f"the weights do not fit the configuration: {message}")
-        state[name] = joined
-    model.load_state_dict(state)
+        weights[name] = joined.astype(np.float32, copy=False)
+    return weights
 
 
 def to_config(spec: ModelSpec, *, eos_id: int) -> dict[str, Any]:
@@ -128,27 +123,36 @@ def read_spec(folder: Path) -> ModelSpec:
         raise IntegrityError(f"the configuration lacks {error}", where=path) from None
 
 
-def save_model(folder: Path, model: Transformer, *, eos_id: int) -> None:
+def save_model(folder: Path, spec: ModelSpec, weights: Weights, *, eos_id: int) -> None:
     """Write `config.json` and `model.safetensors` (float32) into an existing folder."""
-    write_json(folder / CONFIG, to_config(model.spec, eos_id=eos_id))
-    save_file(to_qwen3(model), folder / WEIGHTS, metadata={"format": "pt"})
+    write_json(folder / CONFIG, to_config(spec, eos_id=eos_id))
+    save_file(to_qwen3(spec, weights), folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def load_model(folder: Path) -> Transformer:
-    """Read a model in float32, ready for inference.
+def load_weights(folder: Path) -> tuple[ModelSpec, Weights]:
+    """Read a model's shape and its float32 weights.
 
     Raises: IntegrityError naming the damaged file.
     """
-    model = Transformer(read_spec(folder))
-    path = folder / WEIGHTS
+    spec, path = read_spec(folder), folder / WEIGHTS
     try:
-        tensors = load_file(path)
+        return spec, from_qwen3(spec, load_file(path))
     except FileNotFoundError:
         raise IntegrityError("the file is missing", where=path) from None
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"the file is damaged: {error}", where=path) from error
-    try:
-        from_qwen3(model, tensors)
     except IntegrityError as error:
         raise IntegrityError(error.message, where=path) from None
+
+
+def load_model(folder: Path) -> Transformer:
+    """Read a model in float32, ready for inference with torch.
+
+    Raises: IntegrityError naming the damaged file.
+    """
+    from cllm.model.transformer import Transformer
+
+    spec, weights = load_weights(folder)
+    model = Transformer(spec)
+    model.load_weights(weights)
     return model.eval()

@@ -52,6 +52,38 @@ class ModelSpec:
         tables = self.vocab_size * self.width * (1 if self.tied else 2)
         return tables + self.layers * block + self.width
 
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter by name, in the order in which all code keeps them."""
+        width, head_width = (self.width,), (self.head_width,)
+        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (self.vocab_size, self.width)}
+        for layer in range(self.layers):
+            block = {
+                "attention_norm": width,
+                "attention.qkv": ((self.heads + 2 * self.kv_heads) * self.head_width, self.width),
+                "attention.q_norm": head_width,
+                "attention.k_norm": head_width,
+                "attention.out": (self.width, self.heads * self.head_width),
+                "feed_forward_norm": width,
+                "feed_forward.gate_up": (2 * self.mlp_width, self.width),
+                "feed_forward.down": (self.width, self.mlp_width),
+            }
+            shapes |= {f"blocks.{layer}.{part}.weight": shape for part, shape in block.items()}
+        shapes["norm.weight"] = width
+        if not self.tied:
+            shapes["head.weight"] = (self.vocab_size, self.width)
+        return shapes
+
+
+def fused_rows(spec: ModelSpec) -> dict[str, list[int]]:
+    """The parameters that hold several matrices one above the other, with the rows of each."""
+    heads = [n * spec.head_width for n in (spec.heads, spec.kv_heads, spec.kv_heads)]
+    parts = {"attention.qkv": heads, "feed_forward.gate_up": [spec.mlp_width] * 2}
+    return {
+        f"blocks.{layer}.{part}.weight": rows
+        for layer in range(spec.layers)
+        for part, rows in parts.items()
+    }
+
 
 def spec_from_settings(settings: ModelSettings, vocab_size: int, preset: str) -> ModelSpec:
     """Fill what the settings leave open from `preset`, and check that the parts fit.

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
 from cllm.model.cache import KeyValueCache
 from cllm.model.layers import Attention, FeedForward, RMSNorm, Rotary
 from cllm.model.spec import ModelSpec
+from cllm.model.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +80,28 @@ class Transformer(nn.Module):
         return F.linear(self.norm(x), weight)
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw every weight anew; the same generator state gives the same weights.
-
-        Normal with deviation 0.02 at width 768, growing as 1/√width for narrower models;
-        projections back into the residual stream divided by √(2L) (Radford 2019).
-        """
-        deviation = 0.02 * (768 / self.spec.width) ** 0.5
+    def load_weights(self, weights: Weights) -> None:
+        """Copy weights of this shape into the parameters."""
         for name, parameter in self.named_parameters():
-            if parameter.dim() < 2:
-                parameter.fill_(1.0)
-                continue
-            scale = 1.0
-            if name.endswith(("attention.out.weight", "feed_forward.down.weight")):
-                scale = (2 * self.spec.layers) ** -0.5
-            values = torch.empty(parameter.shape).normal_(generator=generator)
-            parameter.copy_(values * (deviation * scale))
+            parameter.copy_(torch.from_numpy(weights[name]))
+
+    def weights(self) -> Weights:
+        """A copy of the parameters."""
+        return {
+            name: parameter.detach().to("cpu", torch.float32).numpy().copy()
+            for name, parameter in self.named_parameters()
+        }
+
+    @property
+    def context(self) -> int:
+        """Most tokens it sees at once."""
+        return self.spec.context
+
+    @torch.inference_mode()
+    def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
+        """Summed nats over targets ≥ 0."""
+        device = self.embedding.weight.device
+        logits = self(torch.from_numpy(ids).to(device, torch.int64)).flatten(0, 1).float()
+        wanted = torch.from_numpy(targets).to(device, torch.int64).flatten()
+        losses = F.cross_entropy(logits, wanted, ignore_index=-1, reduction="none")
+        return float(losses.double().sum())

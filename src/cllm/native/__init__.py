@@ -1,1 +1,36 @@
-"""Compiled training."""
+"""A plain model learns and is scored here by compiled code, several times faster than by torch.
+
+`engine.py` is what Python sees of it; `layout.py` names the parameters. `library.py` finds the
+compiled code that suits the machine: `build.py` compiles it, when the package is installed or when
+it is first needed, and `processor.py` knows which instructions may be used.
+
+The code itself is C++ in `source/`, to be read in this order:
+
+- `shape.h`: what a model holds, and where
+- `numbers.h`: number formats and vectors of each processor
+- `product.h`: matrix products on packed panels, where nearly all of the time goes
+- `weights.h`: the weights as products read them
+- `parts.h`: norm, rotation, softmax, SwiGLU and dropout, forward and backward
+- `tape.h`: what a forward pass keeps for the backward pass
+- `attention.h`: attention of one sequence
+- `pass.h`: forward and backward pass of some sequences on one thread
+- `threads.h`, `timing.h`: threads that meet, and where their time goes
+- `optimiser.h`: AdamW and Muon
+- `engine.h`: the threads' passes over a batch, and the sum of their gradients
+- `api.cpp`: the functions that Python calls
+"""
+
+from cllm.native.engine import Engine, Update
+from cllm.native.layout import Place, Shape, parameter_places
+from cllm.native.library import Library, find_library, load_library
+
+__all__ = [
+    "Engine",
+    "Library",
+    "Place",
+    "Shape",
+    "Update",
+    "find_library",
+    "load_library",
+    "parameter_places",
+]

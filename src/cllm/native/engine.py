@@ -3,55 +3,56 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Protocol
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float32, Int32
 
+from cllm.errors import SettingsError
+from cllm.native.layout import Shape, check_shape
 from cllm.native.library import Library
 
-# Rows (tokens) that one thread takes through the model at once; memory grows with them.
+# What all threads together keep of a forward pass. More rows at once gained nothing.
 _TAPE_BYTES = 200 << 20
 PHASES = ("products", "attention", "elementwise", "head", "packing", "optimiser", "waiting")
 
 
-class Shape(Protocol):
-    """The numbers that decide a plain model (`cllm.model.ModelSpec` has them)."""
-
-    vocab_size: int
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_width: int
-    mlp_width: int
-    context: int
-    rope_base: float
-    norm_epsilon: float
-    tied: bool
-
-
 class _Shape(ctypes.Structure):
+    """`Shape` of source/shape.h."""
+
     _fields_ = (
-        *((name, ctypes.c_int64) for name in (
-            "vocab_size", "width", "layers", "heads", "kv_heads", "head_width", "mlp_width",
-            "context",
-        )),
+        ("vocab_size", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("layers", ctypes.c_int64),
+        ("heads", ctypes.c_int64),
+        ("kv_heads", ctypes.c_int64),
+        ("head_width", ctypes.c_int64),
+        ("mlp_width", ctypes.c_int64),
+        ("context", ctypes.c_int64),
         ("rope_base", ctypes.c_double),
         ("norm_epsilon", ctypes.c_double),
-        ("is_tied", ctypes.c_int64),
+        ("tied", ctypes.c_int64),
     )
 
 
+@final
 class Update(ctypes.Structure):
-    """One optimiser step: AdamW's settings, and Muon's where `matrix_rate` is above 0."""
+    """One optimiser step: AdamW's settings, and Muon's where `matrix_rate` is above 0.
+
+    `step` counts from 1. `rate` is AdamW's; with Muon it is that of tables and gains alone.
+    `clip` is the largest norm of the gradient, `weight_decay` decoupled and not for gains.
+    """
 
     _fields_ = (
         ("step", ctypes.c_int64),
-        *((name, ctypes.c_double) for name in (
-            "rate", "matrix_rate", "beta1", "beta2", "epsilon", "weight_decay", "clip",
-            "momentum",
-        )),
+        ("rate", ctypes.c_double),
+        ("matrix_rate", ctypes.c_double),
+        ("beta1", ctypes.c_double),
+        ("beta2", ctypes.c_double),
+        ("epsilon", ctypes.c_double),
+        ("weight_decay", ctypes.c_double),
+        ("clip", ctypes.c_double),
+        ("momentum", ctypes.c_double),
     )
 
 
@@ -63,12 +64,18 @@ def _row_bytes(shape: Shape, item: int) -> int:
     return item * (shape.layers * layer + shape.width + q) + 8 * shape.width
 
 
+@final
 class Engine:
     """Parameters in one row of float32, and what compiled code does with them.
 
-    `parameters` is shared: whoever changes it calls `changed`. `threads` and `is_bfloat16`
-    decide the last bits of every sum; equal ones give equal results. `learns` gives it
-    gradients and moments. Raises: MemoryError.
+    `parameters` [N], `gradients`, `first_moments` and `second_moments` ([N], or empty unless it
+    `learns`) are in the order of `parameter_places`, and shared with the compiled code: whoever
+    writes to `parameters` calls `changed`. `threads` and `is_bfloat16` (of the products; sums
+    stay float32) decide the last bits of every result; equal ones give equal results.
+    One Python thread at a time may use it.
+
+    Raises: SettingsError when the shape does not fit together, or there are no products of
+    bfloat16 here; ValueError for `parameters` of another size or kind; MemoryError.
     """
 
     def __init__(
@@ -79,27 +86,36 @@ class Engine:
         threads: int,
         is_bfloat16: bool,
         learns: bool = True,
-        parameters: NDArray[np.float32] | None = None,
+        parameters: Float32[np.ndarray, " N"] | None = None,
     ) -> None:
+        check_shape(shape)
+        if is_bfloat16 and not library.has_bfloat16:
+            raise SettingsError(
+                "this processor has no products of bfloat16, and the compiled engine none without",
+                where="train.precision",
+                hint="Use float32; here it is the faster one, too.",
+            )
+        if threads < 1:
+            raise ValueError(f"{threads} threads")
         self._functions = library.functions
-        self._shape = _Shape(**{
-            name: getattr(shape, "tied" if name == "is_tied" else name)
-            for name, _ in _Shape._fields_
-        })
+        self._shape = _Shape(*(getattr(shape, name) for name, _ in _Shape._fields_))
         size = self._functions.cllm_num_parameters(ctypes.byref(self._shape))
         self.parameters = np.zeros(size, np.float32) if parameters is None else parameters
-        assert self.parameters.shape == (size,) and self.parameters.dtype == np.float32
+        _check_parameters(self.parameters, size)
         kept = [np.zeros(size if learns else 0, np.float32) for _ in range(3)]
         self.gradients, self.first_moments, self.second_moments = kept
         self.context, self.vocab_size = shape.context, shape.vocab_size
         rows = _TAPE_BYTES // threads // _row_bytes(shape, 2 if is_bfloat16 else 4)
-        places = [array.ctypes.data if learns else None for array in kept]
         self._engine = self._functions.cllm_create(
-            ctypes.byref(self._shape), self.parameters.ctypes.data, *places,
-            threads, max(rows, shape.context), int(is_bfloat16),
+            ctypes.byref(self._shape),
+            self.parameters.ctypes.data,
+            *(array.ctypes.data if learns else None for array in kept),
+            threads,
+            max(rows, shape.context),
+            int(is_bfloat16),
         )
         if not self._engine:
-            raise MemoryError("not enough memory for this model's training")
+            raise MemoryError(f"no memory for {size:,} parameters in {threads} threads")
 
     def __del__(self) -> None:
         if getattr(self, "_engine", None):
@@ -112,8 +128,8 @@ class Engine:
 
     def gradient(
         self,
-        ids: NDArray[np.int32],
-        targets: NDArray[np.int32],
+        ids: Int32[np.ndarray, "B T"],
+        targets: Int32[np.ndarray, "B T"],
         *,
         weight: float,
         is_first: bool = True,
@@ -122,35 +138,52 @@ class Engine:
     ) -> float:
         """Summed nats over targets ≥ 0; `gradients` becomes `weight` times their gradient.
 
-        Both are [B, T] with T at most the context. Without `is_first` the gradient is added
-        to that of the calls before.
+        T is at most the context. Without `is_first` the gradient is added to that of the calls
+        before. `dropout` is the share of each branch's output that is dropped, as a function of
+        `seed` and place alone. Raises: ValueError.
         """
-        rows, length = self._check(ids, targets)
+        if not self.gradients.size:
+            raise ValueError("this engine was made without gradients")
+        if not (weight > 0 and 0 <= dropout < 1):
+            raise ValueError(f"weight {weight} must be above 0, and dropout {dropout} in [0, 1)")
+        ids, targets = self._checked(ids, targets)
         nats: float = self._functions.cllm_gradient(
-            self._engine, ids.ctypes.data, targets.ctypes.data, rows, length,
-            weight, int(is_first), dropout, seed,
+            self._engine,
+            ids.ctypes.data,
+            targets.ctypes.data,
+            *ids.shape,
+            weight,
+            int(is_first),
+            dropout,
+            seed,
         )
         return nats
 
     def update(self, settings: Update, divide_by: float = 1.0) -> float:
-        """One optimiser step; returns the gradient's norm. Not finite: nothing is changed."""
-        norm: float = self._functions.cllm_update(
-            self._engine, ctypes.byref(settings), divide_by
-        )
+        """One optimiser step on `gradients` / `divide_by`; returns their norm before clipping.
+
+        Where the norm is not finite, nothing is changed. Raises: ValueError, MemoryError.
+        """
+        if not self.gradients.size:
+            raise ValueError("this engine was made without gradients")
+        if settings.step < 1:
+            raise ValueError(f"step {settings.step}: they count from 1")
+        norm: float = self._functions.cllm_update(self._engine, ctypes.byref(settings), divide_by)
+        if norm < 0:
+            raise MemoryError("no memory for the optimiser")
         return norm
 
-    def score(self, ids: NDArray[np.int32], targets: NDArray[np.int32]) -> float:
-        """Summed nats over targets ≥ 0."""
-        rows, length = self._check(ids, targets)
+    def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
+        """Summed nats over targets ≥ 0. T is at most the context. Raises: ValueError."""
+        ids, targets = self._checked(ids, targets)
         nats: float = self._functions.cllm_score(
-            self._engine, ids.ctypes.data, targets.ctypes.data, rows, length
+            self._engine, ids.ctypes.data, targets.ctypes.data, *ids.shape
         )
         return nats
 
-    def last_logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Logits [V] of the token after `ids` [T]."""
-        row = np.ascontiguousarray(ids, np.int32)
-        assert row.ndim == 1 and 0 < len(row) <= self.context
+    def last_logits(self, ids: Int32[np.ndarray, " T"]) -> Float32[np.ndarray, " V"]:
+        """Logits of the token after `ids`. T is at most the context. Raises: ValueError."""
+        [row], _ = self._checked(ids[None], ids[None])
         logits = np.empty(self.vocab_size, np.float32)
         self._functions.cllm_last_logits(
             self._engine, row.ctypes.data, len(row), logits.ctypes.data
@@ -163,11 +196,39 @@ class Engine:
         self._functions.cllm_spent(self._engine, seconds)
         return dict(zip(PHASES, seconds, strict=True))
 
-    def _check(self, ids: NDArray[np.int32], targets: NDArray[np.int32]) -> tuple[int, int]:
-        for array in (ids, targets):
-            assert array.dtype == np.int32 and array.flags.c_contiguous and array.ndim == 2
-        assert ids.shape == targets.shape and 0 < ids.shape[1] <= self.context
-        assert 0 <= int(ids.min()) and int(max(ids.max(), targets.max())) < self.vocab_size
-        return ids.shape
+    def _checked(
+        self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]
+    ) -> tuple[Int32[np.ndarray, "B T"], Int32[np.ndarray, "B T"]]:
+        # Compiled code trusts what it gets: it would read and write out of bounds.
+        if ids.ndim != 2 or ids.shape != targets.shape or not ids.size:
+            raise ValueError(f"ids {ids.shape} and targets {targets.shape} must be alike [B, T]")
+        if ids.shape[1] > self.context:
+            raise ValueError(f"{ids.shape[1]} tokens do not fit the context of {self.context}")
+        if int(ids.min()) < 0 or int(max(ids.max(), targets.max())) >= self.vocab_size:
+            raise ValueError(f"ids and targets must be below {self.vocab_size}, and ids at least 0")
+        return np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(targets, np.int32)
 
 
+def _check_parameters(parameters: Float32[np.ndarray, " N"], size: int) -> None:
+    flags = parameters.flags
+    if parameters.shape != (size,) or parameters.dtype != np.float32:
+        raise ValueError(f"parameters must be {size:,} of float32")
+    if not (flags.c_contiguous and flags.aligned and flags.writeable):
+        raise ValueError("parameters must be one row in memory that can be written")
+
+
+def orthogonalise(
+    library: Library, matrix: Float32[np.ndarray, "N M"], *, is_bfloat16: bool = False
+) -> Float32[np.ndarray, "N M"]:
+    """Muon's nearest (semi-)orthogonal matrix, roughly: U S Vᵀ becomes about U Vᵀ.
+
+    Source: Amsel 2025, arXiv:2505.16932. Raises: MemoryError.
+    """
+    source = np.ascontiguousarray(matrix, np.float32)
+    result = np.empty_like(source)
+    is_done = library.functions.cllm_orthogonalise(
+        result.ctypes.data, source.ctypes.data, *source.shape, int(is_bfloat16)
+    )
+    if not is_done:
+        raise MemoryError(f"no memory for a matrix of {source.shape}")
+    return result

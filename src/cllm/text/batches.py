@@ -9,10 +9,8 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from jaxtyping import Int
+from jaxtyping import Int32
 from numpy.typing import NDArray
-from torch import Tensor
 
 
 @runtime_checkable
@@ -32,20 +30,21 @@ class Batches:
     must exceed `context`.
     """
 
-    def __init__(self, tokens: Tokens, *, context: int, batch_size: int, seed: int) -> None:
+    def __init__(self, tokens: Tokens, *, context: int, seed: int) -> None:
         assert len(tokens) > context, "the caller checks that the corpus fills a window"
-        self._tokens, self._context = tokens, context
-        self._batch_size, self._seed = batch_size, seed
+        self._tokens, self._context, self._seed = tokens, context, seed
         self.windows_per_epoch = max(1, (len(tokens) - context) // context)
         self._epoch = -1
         self._starts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
-    def batch(self, number: int) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
-        """Inputs and targets of batch `number`, counted from 0."""
-        first = number * self._batch_size
-        rows = np.stack([self._window(first + row) for row in range(self._batch_size)])
-        ids = torch.from_numpy(rows.astype(np.int64))
-        return ids[:, :-1], ids[:, 1:]
+    def read(
+        self, first: int, count: int
+    ) -> tuple[Int32[np.ndarray, "B T"], Int32[np.ndarray, "B T"]]:
+        """Inputs and targets of `count` windows from number `first` on, counted from 0."""
+        rows = np.empty((count, self._context + 1), np.int32)
+        for row in range(count):
+            rows[row] = self._window(first + row)
+        return np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])
 
     def _window(self, index: int) -> NDArray[np.uint32]:
         epoch, position = divmod(index, self.windows_per_epoch)

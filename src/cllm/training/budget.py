@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from cllm.model import Transformer
+from cllm.model.spec import ModelSpec
 from cllm.training.held_out import HeldOut
+from cllm.training.scoring import Scorer
 
 # The final measurement may take this share of the time; beyond it, windows are sampled.
 _SCORING_SHARE = 0.1
@@ -25,12 +26,12 @@ class Budget:
 
 
 def plan_budget(
-    asked_s: float, spent_s: float, held_out: HeldOut | None, model: Transformer
+    asked_s: float, spent_s: float, held_out: HeldOut | None, model: Scorer, spec: ModelSpec
 ) -> Budget:
     """Leave room for measuring and saving, by timing one batch of the measurement."""
     scored_tokens, scoring_s = None, 0.0
     if held_out is not None:
-        probe_tokens = 8192
+        probe_tokens = 2048
         start = time.perf_counter()
         measured, _ = held_out.score(model, max_tokens=probe_tokens)
         per_token_s = (time.perf_counter() - start) / max(measured.num_tokens, 1)
@@ -39,7 +40,7 @@ def plan_budget(
             scoring_s = _SCORING_SHARE * asked_s
             scored_tokens = max(probe_tokens, int(scoring_s / per_token_s))
     # Weights and moments, 12 bytes each, at the speed of a slow disk.
-    saving_s = 0.3 + model.spec.num_parameters * 12 / 200e6
+    saving_s = 0.3 + spec.num_parameters * 12 / 200e6
     available_s = asked_s - min(spent_s, asked_s * _PREPARATION_SHARE)
     train_s = max(available_s - scoring_s - saving_s, _LEAST_TRAINING_SHARE * asked_s)
     return Budget(train_s, scored_tokens)

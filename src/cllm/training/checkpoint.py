@@ -7,15 +7,20 @@ removed only afterwards, so that there is always one to go on from.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.numpy import load_file, save_file
 
 from cllm.errors import IntegrityError
 from cllm.files import check_manifest, read_json, storage_errors, write_folder, write_json
+
+Tensors = Mapping[str, NDArray[Any]]
 
 _TENSORS, _STATE = "state.safetensors", "state.json"
 
@@ -25,6 +30,7 @@ class Progress:
     """Where a run is: all that its tensors do not hold."""
 
     step: int = 0
+    windows: int = 0
     elapsed_s: float = 0.0
     best_step: int | None = None
     best_nats: float | None = None
@@ -41,32 +47,32 @@ class Checkpoints:
         for leftover in folder.glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def save_last(self, tensors: dict[str, Tensor], progress: Progress) -> Path:
+    def save_last(self, tensors: Tensors, progress: Progress) -> Path:
         """Keep the whole state. Raises: StorageError (the earlier checkpoint stays)."""
         return self._save("step", tensors, progress)
 
-    def save_best(self, weights: dict[str, Tensor], progress: Progress) -> Path:
+    def save_best(self, weights: Tensors, progress: Progress) -> Path:
         """Keep the best weights so far. Raises: StorageError."""
         return self._save("best", weights, progress)
 
-    def load_last(self) -> tuple[dict[str, Tensor], Progress] | None:
+    def load_last(self) -> tuple[Tensors, Progress] | None:
         """The last state, or None. Raises: IntegrityError naming the damaged file."""
         return self._load("step")
 
-    def load_best(self) -> tuple[dict[str, Tensor], Progress] | None:
+    def load_best(self) -> tuple[Tensors, Progress] | None:
         """The best weights, or None. Raises: IntegrityError naming the damaged file."""
         return self._load("best")
 
     def _all(self, kind: str) -> list[Path]:
         return sorted(self.folder.glob(f"{kind}-*"))
 
-    def _save(self, kind: str, tensors: dict[str, Tensor], progress: Progress) -> Path:
+    def _save(self, kind: str, tensors: Tensors, progress: Progress) -> Path:
         target = self.folder / f"{kind}-{progress.step:08d}"
         if target.exists():
             # A resumed run comes to the same step in the same state.
             return target
         with write_folder(target) as folder:
-            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
             try:
                 save_file(contiguous, folder / _TENSORS)
             except SafetensorError as error:
@@ -77,7 +83,7 @@ class Checkpoints:
                 shutil.rmtree(old, ignore_errors=True)
         return target
 
-    def _load(self, kind: str) -> tuple[dict[str, Tensor], Progress] | None:
+    def _load(self, kind: str) -> tuple[Tensors, Progress] | None:
         folders = self._all(kind)
         if not folders:
             return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from cllm.model import Transformer
 from cllm.text.corpus import Corpus
-from cllm.training.scoring import Score, bits_per_byte, count_scored, score_tokens
+from cllm.training.scoring import Score, Scorer, bits_per_byte, count_scored, score_tokens
 
 
 class HeldOut:
@@ -17,7 +16,7 @@ class HeldOut:
         unscored = (self._eos_id,) if self._unk_id is None else (self._eos_id, self._unk_id)
         self._num_scored = count_scored(self._tokens, unscored=unscored)
 
-    def score(self, model: Transformer, max_tokens: int | None = None) -> tuple[Score, float]:
+    def score(self, model: Scorer, max_tokens: int | None = None) -> tuple[Score, float]:
         """Nats per token and bits per byte, on all of it or on evenly spread windows."""
         score = score_tokens(
             model, self._tokens, eos_id=self._eos_id, unk_id=self._unk_id, max_tokens=max_tokens

@@ -1,101 +1,136 @@
-"""AdamW on float32 masters, for weights that compute in float32 or in bfloat16.
+"""AdamW and Muon in torch, on float32 masters, for weights in float32 or bfloat16.
 
 In bfloat16 the products run on a rounded copy, cast from the masters once a step; gradients
-are summed and moments kept in float32.
+are summed and moments kept in float32. The compiled engine does the same arithmetic.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cllm.config import TrainSettings
+from cllm.training.learner import Rates
+
+# Iteration by iteration the coefficients of X ← aX + (bA + cA²)X with A = XXᵀ; each is used
+# with a safety factor of 1.01. Source: Amsel 2025, arXiv:2505.16932 (Polar Express).
+POLAR = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+)
+
+
+def orthogonalise(matrices: Float[Tensor, "N R C"]) -> Float[Tensor, "N R C"]:
+    """Roughly the nearest orthogonal matrix of each: G = USVᵀ becomes about UVᵀ.
+
+    Works on all matrices of a shape at once, in bfloat16 on devices that have it.
+    """
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if is_tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) * 1.01 + 1e-20)
+    if x.device.type == "cuda":
+        x = x.bfloat16()
+    for a, b, c in POLAR:
+        square = x @ x.mT
+        mixed = (b / 1.01**3) * square + (c / 1.01**5) * (square @ square)
+        x = (a / 1.01) * x + mixed @ x
+    result: Tensor = (x.mT if is_tall else x).to(matrices.dtype)
+    return result
 
 
 class Optimiser:
-    """Steps a model's weights. Decay is decoupled and touches matrices only.
+    """Steps a model's weights. Decay is decoupled and touches matrices and tables only.
+
+    `fused_rows` names parameters that hold several matrices, with the rows of each.
 
     Calls torch's fused AdamW kernel itself: making a `torch.optim` object imports torch's
     compiler, which takes two seconds. Source: Loshchilov 2019, arXiv:1711.05101;
+    Jordan 2024 (Muon), scaled as Liu 2025, arXiv:2502.16982;
     Micikevicius 2018, arXiv:1710.03740 (masters).
     """
 
-    def __init__(self, model: nn.Module, settings: TrainSettings, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainSettings,
+        dtype: torch.dtype,
+        fused_rows: Mapping[str, list[int]] | None = None,
+    ) -> None:
         self._settings = settings
         named = dict(model.named_parameters())
         self._names = list(named)
         self._masters = [named[name].detach().clone().float() for name in self._names]
         model.to(dtype)
         self._weights: list[Tensor] = list(model.parameters())
-        self._gradients: list[Tensor | None] = [None for _ in self._masters]
+        self._gradients = [torch.zeros_like(master) for master in self._masters]
         self._moments = {
             "exp_avg": [torch.zeros_like(master) for master in self._masters],
             "exp_avg_sq": [torch.zeros_like(master) for master in self._masters],
-            "step": [torch.zeros((), device=master.device) for master in self._masters],
         }
+        self._num_steps = 0
+        hidden = [name.startswith("blocks.") and named[name].dim() == 2 for name in self._names]
+        is_muon = settings.optimizer == "muon"
+        self._orthogonal = [
+            index for index, is_hidden in enumerate(hidden) if is_hidden and is_muon
+        ]
+        self._rows = fused_rows or {}
 
     @torch.no_grad()
     def collect(self) -> None:
         """Add the gradients of the last backward pass to the masters' and clear them."""
-        for index, weight in enumerate(self._weights):
-            gradient, weight.grad = weight.grad, None
-            if gradient is None:
-                continue
-            sum_so_far = self._gradients[index]
-            if sum_so_far is None:
-                self._gradients[index] = gradient.float()
-            else:
-                sum_so_far.add_(gradient)
+        for weight, total in zip(self._weights, self._gradients, strict=True):
+            if weight.grad is not None:
+                total.add_(weight.grad)
+                weight.grad = None
+
+    def forget(self) -> None:
+        """Drop the collected gradients."""
+        torch._foreach_zero_(self._gradients)
 
     @torch.no_grad()
-    def step(self, learning_rate: float, *, divide_by: int) -> float:
-        """Divide the collected gradients, clip them to the global norm, and step.
+    def step(self, rates: Rates) -> float:
+        """Clip the collected gradients to the global norm, and step.
 
         Returns the norm before clipping. A norm that is not finite changes nothing.
         """
-        present = [index for index, value in enumerate(self._gradients) if value is not None]
-        gradients = [value for value in self._gradients if value is not None]
-        self._gradients = [None for _ in self._masters]
-        norm = float(torch.stack(torch._foreach_norm(gradients)).norm()) / divide_by
+        norm = float(torch.stack(torch._foreach_norm(self._gradients)).norm())
         if not math.isfinite(norm):
+            self.forget()
             return norm
-        # The small number keeps a zero gradient from dividing by zero, as torch does.
-        torch._foreach_mul_(gradients, min(1.0, self._settings.clip / (norm + 1e-6)) / divide_by)
+        if norm > self._settings.clip:
+            torch._foreach_mul_(self._gradients, self._settings.clip / norm)
+        self._num_steps += 1
+        orthogonal = set(self._orthogonal)
         for is_matrix in (True, False):
-            chosen = [
-                place
-                for place, index in enumerate(present)
-                if (self._masters[index].dim() >= 2) == is_matrix
+            indices = [
+                index
+                for index, master in enumerate(self._masters)
+                if (master.dim() >= 2) == is_matrix and index not in orthogonal
             ]
-            self._step_group(
-                [present[place] for place in chosen],
-                [gradients[place] for place in chosen],
-                learning_rate,
-                self._settings.weight_decay if is_matrix else 0.0,
-            )
+            self._adamw(indices, rates.learning_rate, self._settings.weight_decay * is_matrix)
+        self._muon(rates)
+        self.forget()
         self.cast()
         return norm
 
-    def _step_group(
-        self, indices: list[int], gradients: list[Tensor], learning_rate: float, decay: float
-    ) -> None:
+    def _adamw(self, indices: list[int], learning_rate: float, decay: float) -> None:
         if not indices:
             return
-        first, second, steps = (
-            [self._moments[key][index] for index in indices]
-            for key in ("exp_avg", "exp_avg_sq", "step")
-        )
-        torch._foreach_add_(steps, 1)
         torch._fused_adamw_(
             [self._masters[index] for index in indices],
-            gradients,
-            first,
-            second,
+            [self._gradients[index] for index in indices],
+            [self._moments["exp_avg"][index] for index in indices],
+            [self._moments["exp_avg_sq"][index] for index in indices],
             [],
-            steps,
+            [torch.full((), float(self._num_steps), device=self._masters[0].device)] * len(indices),
             lr=learning_rate,
             beta1=self._settings.beta1,
             beta2=self._settings.beta2,
@@ -105,23 +140,45 @@ class Optimiser:
             maximize=False,
         )
 
+    def _muon(self, rates: Rates) -> None:
+        """Nesterov momentum, made orthogonal, at about the size AdamW's steps have."""
+        by_shape: defaultdict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        mu = rates.momentum
+        for index in self._orthogonal:
+            gradient, mean = self._gradients[index], self._moments["exp_avg"][index]
+            mean.lerp_(gradient, 1 - mu)
+            ahead = gradient.lerp(mean, mu)
+            rows = self._rows.get(self._names[index], [len(ahead)])
+            pieces = zip(
+                torch.split(self._masters[index], rows), torch.split(ahead, rows), strict=True
+            )
+            for master, piece in pieces:
+                by_shape[tuple(piece.shape)].append((master, piece))
+        for shape, pairs in by_shape.items():
+            steps = orthogonalise(torch.stack([piece for _, piece in pairs]))
+            size = 0.2 * math.sqrt(max(shape)) * rates.matrix_rate
+            for (master, _), step in zip(pairs, steps, strict=True):
+                master.mul_(1 - rates.matrix_rate * self._settings.weight_decay)
+                master.sub_(step, alpha=size)
+
     @torch.no_grad()
     def cast(self) -> None:
         """Copy the masters into the weights that compute."""
         torch._foreach_copy_(self._weights, self._masters)
 
-    def weights(self) -> dict[str, Tensor]:
+    def masters(self) -> Iterator[tuple[str, Tensor]]:
         """The float32 masters by parameter name."""
-        return dict(zip(self._names, self._masters, strict=True))
+        yield from zip(self._names, self._masters, strict=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Masters and moments as plain tensors, for a checkpoint."""
+        """Masters, moments and the number of steps, for a checkpoint."""
         kinds = {"weight": self._masters, **self._moments}
-        return {
+        named = {
             f"{kind}.{name}": value
             for kind, values in kinds.items()
             for name, value in zip(self._names, values, strict=True)
         }
+        return {**named, "num_steps": torch.tensor([self._num_steps])}
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -129,4 +186,5 @@ class Optimiser:
         for kind, values in {"weight": self._masters, **self._moments}.items():
             for name, value in zip(self._names, values, strict=True):
                 value.copy_(tensors[f"{kind}.{name}"])
+        self._num_steps = int(tensors["num_steps"][0])
         self.cast()

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import psutil
 
-from cllm.config import Precision, Settings
+from cllm.config import EngineKind, Precision, Settings
 from cllm.errors import InputError, SettingsError
-from cllm.model import ModelSpec, spec_from_settings
+from cllm.model.spec import ModelSpec, spec_from_settings
 from cllm.training.events import Plan
 
 # Tokens in one step and peak rates: see "The first recipe" in docs/log.md.
@@ -31,9 +31,14 @@ def check_shape(settings: Settings, *, vocab_size: int = 1) -> ModelSpec:
 
 
 def decide(
-    settings: Settings, *, vocab_size: int, train_tokens: int, precision: Precision
+    settings: Settings,
+    *,
+    vocab_size: int,
+    train_tokens: int,
+    engine: EngineKind,
+    precision: Precision,
 ) -> tuple[Settings, ModelSpec]:
-    """Fill every setting that was left open; `precision` is the machine's faster one.
+    """Fill every setting that was left open; `engine` and `precision` are the machine's best.
 
     Raises: SettingsError where settings do not fit each other or the corpus; InputError when
     there is too little text.
@@ -53,8 +58,11 @@ def decide(
     chosen = {
         "batch_size": batch_size,
         "learning_rate": train.learning_rate or _learning_rate(spec.width),
-        "precision": precision if train.precision == "auto" else train.precision,
-        "threads": train.threads or psutil.cpu_count(logical=False) or 1,
+        "matrix_rate": train.matrix_rate or _matrix_rate(spec.width),
+        "dropout": train.dropout or 0.0,
+        "engine": engine,
+        "precision": precision,
+        "threads": train.threads or default_threads(),
     }
     shape = {name: getattr(spec, name) for name in _SHAPE}
     decided = settings.model_copy(
@@ -88,6 +96,15 @@ _SHAPE = ("width", "layers", "heads", "kv_heads", "head_width", "mlp_width", "co
 def _learning_rate(width: int) -> float:
     # Adam's best rate falls about as 1/√width to 1/width; the root is the cautious end.
     return _RATE_AT_WIDTH_128 * math.sqrt(128 / width)
+
+
+def _matrix_rate(width: int) -> float:
+    return 1e-2 * math.sqrt(128 / width)
+
+
+def default_threads() -> int:
+    """One a core."""
+    return psutil.cpu_count(logical=False) or 1
 
 
 def describe(settings: Settings, spec: ModelSpec, *, train_tokens: int) -> Plan:

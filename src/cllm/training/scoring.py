@@ -5,15 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+from jaxtyping import Int32
 from numpy.typing import NDArray
-from torch import Tensor
 
-from cllm.model import Transformer
 from cllm.text.batches import Tokens
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """What can say how likely tokens are: a `Transformer`, a `Learner`, an `Engine`."""
+
+    @property
+    def context(self) -> int:
+        """Most tokens it sees at once."""
+        ...
+
+    def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
+        """Summed nats over targets ≥ 0."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +76,8 @@ def count_scored(tokens: Tokens, *, unscored: tuple[int, ...]) -> int:
     return total
 
 
-@torch.inference_mode()
 def score_tokens(
-    model: Transformer,
+    model: Scorer,
     tokens: Tokens,
     *,
     eos_id: int,
@@ -81,32 +92,24 @@ def score_tokens(
     scores only what no earlier one has. Targets that are end-of-text or unknown are left
     out. With `max_tokens`, evenly spaced windows of about that many tokens stand for all.
     """
-    context = model.spec.context
+    context = model.context
     stride = min(stride or context, context)
     unscored = (eos_id,) if unk_id is None else (eos_id, unk_id)
-    device = next(model.parameters()).device
     nats, num_tokens = 0.0, 0
     rows = max(1, batch_tokens // context)
     for windows in _batched(_windows(len(tokens), context, stride, max_tokens), rows):
-        inputs = torch.full((len(windows), context), eos_id, dtype=torch.int64)
-        targets = torch.full((len(windows), context), -100, dtype=torch.int64)
+        inputs = np.full((len(windows), context), eos_id, np.int32)
+        targets = np.full((len(windows), context), -1, np.int32)
         for row, (start, first, end) in enumerate(windows):
-            ids = tokens.read(max(start - 1, 0), end - max(start - 1, 0)).astype(np.int64)
+            ids = tokens.read(max(start - 1, 0), end - max(start - 1, 0)).astype(np.int32)
             if start == 0:
-                ids = np.concatenate(([eos_id], ids))
-            inputs[row, : end - start] = torch.from_numpy(ids[:-1])
-            scored = np.where(np.isin(ids[1:], unscored), -100, ids[1:])[first - start :]
-            targets[row, first - start : end - start] = torch.from_numpy(scored)
-        loss = _summed_loss(model, inputs.to(device), targets.to(device))
-        nats += loss
-        num_tokens += int((targets != -100).sum())
+                ids = np.concatenate((np.array([eos_id], np.int32), ids))
+            inputs[row, : end - start] = ids[:-1]
+            scored = np.where(np.isin(ids[1:], unscored), -1, ids[1:])[first - start :]
+            targets[row, first - start : end - start] = scored
+        nats += model.score(inputs, targets)
+        num_tokens += int((targets >= 0).sum())
     return Score(nats, num_tokens)
-
-
-def _summed_loss(model: Transformer, inputs: Tensor, targets: Tensor) -> float:
-    logits = model(inputs).flatten(0, 1).float()
-    losses = F.cross_entropy(logits, targets.flatten(), ignore_index=-100, reduction="none")
-    return float(losses.double().sum())
 
 
 def _windows(

@@ -7,20 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from cllm.config import TrainSettings
 from cllm.errors import TrainingError
-from cllm.model import Transformer
 from cllm.text.batches import Batches
 from cllm.training.advice import advise_on_loss, advise_on_overfitting
-from cllm.training.checkpoint import Checkpoints, Progress
+from cllm.training.checkpoint import Checkpoints, Progress, Tensors
 from cllm.training.events import Advised, Observe, Sampled, Saved, Stepped, Validated
+from cllm.training.learner import Learner, Rates
 from cllm.training.metrics import MetricsLog
-from cllm.training.optimiser import Optimiser
-from cllm.training.precision import dtype_of
 from cllm.training.schedule import Schedule, TimedSchedule, warmup_stable_decay
 from cllm.training.scoring import Score
 
@@ -35,8 +29,8 @@ class Surroundings:
     checkpoints: Checkpoints
     metrics: MetricsLog
     observe: Observe
-    validate: Callable[[Transformer], tuple[Score, float]] | None
-    sample: Callable[[dict[str, Tensor]], str] | None
+    validate: Callable[[Learner], tuple[Score, float]] | None
+    sample: Callable[[Learner], str] | None
     prompt: str
     stop_requested: Callable[[], bool]
     bytes_per_token: float
@@ -58,36 +52,27 @@ class Outcome:
 
 
 class Trainer:
-    """Trains one model; `settings` are decided (nothing left open)."""
+    """Trains what learns; `settings` are decided (nothing left open)."""
 
     def __init__(
         self,
-        model: Transformer,
+        learner: Learner,
         batches: Batches,
         settings: TrainSettings,
         schedule: Schedule,
         around: Surroundings,
     ) -> None:
-        assert settings.batch_size is not None and settings.learning_rate is not None
-        self._model, self._batches, self._schedule = model, batches, schedule
+        self._learner, self._batches, self._schedule = learner, batches, schedule
         self._settings, self._around = settings, around
-        self._peak = settings.learning_rate
-        self._device = next(model.parameters()).device
-        self._optimiser = Optimiser(model, settings, dtype_of(settings.precision))
-        self._tokens_per_step = settings.batch_size * settings.accumulate * model.spec.context
         self._progress = Progress()
         self._train_nats: list[float] = []
         self._val_nats: list[float] = []
         self._advised: set[str] = set()
         self._stepping_s = 0.0
 
-    def weights(self) -> dict[str, Tensor]:
-        """The float32 weights as they are now."""
-        return self._optimiser.weights()
-
-    def restore(self, tensors: dict[str, Tensor], progress: Progress) -> None:
+    def restore(self, tensors: Tensors, progress: Progress) -> None:
         """Go on from a checkpoint."""
-        self._optimiser.load_state(tensors)
+        self._learner.load_state(tensors)
         self._progress = progress
         if isinstance(self._schedule, TimedSchedule):
             self._schedule.restart(progress.step, progress.elapsed_s)
@@ -129,39 +114,54 @@ class Trainer:
 
     def _step(self, share: float) -> None:
         began = time.monotonic()
-        settings, step = self._settings, self._progress.step
-        rate = self._peak * warmup_stable_decay(
+        settings, progress = self._settings, self._progress
+        assert settings.batch_size and settings.learning_rate and settings.matrix_rate
+        shape = warmup_stable_decay(
             share,
             warmup=settings.warmup_fraction,
             decay=settings.decay_fraction,
             final_fraction=settings.final_fraction,
         )
-        nats = 0.0
-        for part in range(settings.accumulate):
-            inputs, targets = self._batches.batch(step * settings.accumulate + part)
-            logits = self._model(inputs.to(self._device)).flatten(0, 1)
-            loss = F.cross_entropy(logits.float(), targets.to(self._device).flatten())
-            torch.autograd.backward(loss)
-            self._optimiser.collect()
-            nats += loss.item() / settings.accumulate
-        norm = self._optimiser.step(rate, divide_by=settings.accumulate)
-        if not (math.isfinite(nats) and math.isfinite(norm)):
+        rates = Rates(
+            settings.learning_rate * shape, settings.matrix_rate * shape, settings.momentum
+        )
+        parts = [settings.batch_size] * settings.accumulate
+        starts = [progress.windows + sum(parts[:number]) for number in range(len(parts))]
+        figures = self._learner.step(
+            [self._batches.read(*part) for part in zip(starts, parts, strict=True)], rates
+        )
+        if not (math.isfinite(figures.nats) and math.isfinite(figures.gradient_norm)):
             raise TrainingError(
-                f"the loss ({nats}) or its gradient ({norm}) is not finite at step {step}",
+                f"the loss ({figures.nats}) or its gradient ({figures.gradient_norm}) is not"
+                f" finite at step {progress.step}",
                 hint="The last checkpoint is good. Train anew with a lower "
-                f"--train.learning-rate than {self._peak:g}, or --train.precision float32.",
+                f"--train.learning-rate than {settings.learning_rate:g}"
+                ", or --train.precision float32.",
             )
         elapsed = self._schedule.elapsed_s()
-        self._progress = replace(self._progress, step=step + 1, elapsed_s=elapsed)
-        self._train_nats.append(nats)
+        self._progress = replace(
+            progress,
+            step=progress.step + 1,
+            windows=progress.windows + sum(parts),
+            elapsed_s=elapsed,
+        )
+        self._train_nats.append(figures.nats)
         self._around.metrics.write(
-            step + 1, train_nats=nats, gradient_norm=norm, learning_rate=rate, elapsed_s=elapsed
+            progress.step + 1,
+            train_nats=figures.nats,
+            gradient_norm=figures.gradient_norm,
+            learning_rate=rates.learning_rate,
+            elapsed_s=elapsed,
         )
         took_s = time.monotonic() - began
         self._stepping_s += took_s
-        self._around.observe(self._describe_step(share, nats, rate, took_s))
+        self._around.observe(
+            self._describe_step(share, figures.nats, rates.learning_rate, sum(parts) / took_s)
+        )
 
-    def _describe_step(self, share: float, nats: float, rate: float, took_s: float) -> Stepped:
+    def _describe_step(
+        self, share: float, nats: float, rate: float, windows_per_s: float
+    ) -> Stepped:
         elapsed, step = self._progress.elapsed_s, self._progress.step
         total = self._schedule.total_steps
         done = step / total if total else min(share, 1.0)
@@ -173,7 +173,7 @@ class Trainer:
             remaining_s=elapsed * (1.0 - done) / done if done > 0 else 0.0,
             train_nats=nats,
             train_bpb=nats / math.log(2) / self._around.bytes_per_token,
-            tokens_per_s=self._tokens_per_step / max(took_s, 1e-9),
+            tokens_per_s=windows_per_s * self._learner.context,
             learning_rate=rate,
         )
 
@@ -190,11 +190,10 @@ class Trainer:
         if ahead < 1.0 and int(ahead * _NUM_SAMPLES) > int(share * _NUM_SAMPLES):
             self._sample(step)
 
-    @torch.no_grad()
     def _validate(self) -> None:
         if self._around.validate is None:
             return
-        score, bpb = self._around.validate(self._model)
+        score, bpb = self._around.validate(self._learner)
         nats, progress = score.nats_per_token, self._progress
         is_best = progress.best_nats is None or nats < progress.best_nats
         self._progress = replace(
@@ -205,7 +204,7 @@ class Trainer:
             last_val_nats=nats,
         )
         if is_best:
-            weights = {f"weight.{name}": value for name, value in self.weights().items()}
+            weights = {f"weight.{name}": value for name, value in self._learner.weights().items()}
             self._around.checkpoints.save_best(weights, self._progress)
         self._val_nats.append(nats)
         self._around.metrics.write(
@@ -213,7 +212,7 @@ class Trainer:
         )
         self._around.observe(Validated(progress.step, nats, bpb, is_best))
         self._advise(advise_on_overfitting(self._val_nats))
-        self._advise(advise_on_loss(self._train_nats, self._peak))
+        self._advise(advise_on_loss(self._train_nats, self._settings.learning_rate or 0.0))
 
     def _advise(self, message: str | None) -> None:
         kind = message.split(" ", 1)[0] if message else ""
@@ -223,7 +222,7 @@ class Trainer:
 
     def _sample(self, step: int) -> None:
         if self._around.sample is not None:
-            text = self._around.sample(self.weights())
+            text = self._around.sample(self._learner)
             self._around.observe(Sampled(step, self._around.prompt, text))
 
     def _is_out_of_patience(self) -> bool:
@@ -232,5 +231,5 @@ class Trainer:
 
     def _save(self) -> None:
         self._around.metrics.flush()
-        path = self._around.checkpoints.save_last(self._optimiser.state(), self._progress)
+        path = self._around.checkpoints.save_last(self._learner.state(), self._progress)
         self._around.observe(Saved(self._progress.step, path))

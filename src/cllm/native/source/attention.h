@@ -97,8 +97,6 @@ public:
     }
 
 private:
-    Left<E> rows_of(const E *at, int64_t stride) const { return {at, stride, kPair<E>}; }
-
     int64_t gain_of(const Block &block, int64_t h) const {
         return h < s_.heads ? block.q_norm : block.k_norm;
     }
@@ -127,12 +125,10 @@ private:
     // to[j] += sum over i ≥ j's block of a[i, j] · b_i
     void add_transposed(float *to, const E *a, const E *b, int64_t stride, int64_t T) {
         int64_t wide = round_up(T, kBlock);
-        Left<E> left = pack_left(tape_.left, a, T, wide, wide);
         Packed<E> right = pack_rows(tape_.right2, b, T, D_, stride);
         for (int64_t j = 0; j < T; j += kBlock) {
-            const E *at = left.at + j / kPair<E> * left.word_stride + j * left.row_stride;
-            product<Into::kAdd, E>(std::min(kBlock, T - j), D_, T - j,
-                                   {at, left.row_stride, left.word_stride},
+            Left<E> left = pack_left(tape_.left, a + j * wide + j, T - j, kBlock, wide);
+            product<Into::kAdd, E>(std::min(kBlock, T - j), D_, T - j, left,
                                    {right.at + j * kPanel, right.panel_stride}, to + j * D_, D_);
         }
     }

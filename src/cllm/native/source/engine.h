@@ -28,20 +28,27 @@ public:
     // at most `max_rows` rows at once.
     EngineIn(const Shape &shape, float *parameters, float *gradient, float *first, float *second,
              int threads, int64_t max_rows)
-        : layout_(shape), p_(parameters), g_(gradient), weights_(layout_), threads_(threads),
-          max_rows_(std::max(max_rows, shape.context)) {
+        : layout_(shape), p_(parameters), g_(gradient), weights_(layout_, threads),
+          threads_(threads), max_rows_(std::max(max_rows, shape.context)) {
         int64_t head_size = shape.is_tied ? layout_.head.size() : 0;
         nats_.resize(threads), gains_.resize(threads), gradients_.resize(threads);
+        sums_.resize(threads);
         for (int i = 0; i < threads; i++) {
             float *own = nullptr, *head = nullptr;
             if (g_) {
                 gradients_[i].resize(layout_.size + head_size);
                 gains_[i].resize(layout_.size);
+                sums_[i].resize(layout_.widest());
                 own = gradients_[i].data();
                 head = own + (shape.is_tied ? layout_.size : layout_.head.at);
             }
             passes_.push_back(std::make_unique<Pass<E>>(layout_, weights_, p_, own, head,
                                                         max_rows_, shape.context));
+        }
+        gain_places_.push_back(layout_.norm);
+        for (const Block &b : layout_.blocks) {
+            gain_places_.push_back(b.attention_norm);
+            gain_places_.push_back(b.feed_forward_norm);
         }
         if (g_)
             optimiser_ = std::make_unique<Optimiser<E>>(layout_, p_, g_, first, second, threads_);
@@ -73,7 +80,7 @@ public:
     double update(const Update &settings, double divide_by) override {
         Timed timed(passes_[0]->spent, kOptimiser);
         is_packed_ = false;
-        return optimiser_->run(settings, divide_by);
+        return wipe_unless_finite(optimiser_->run(settings, divide_by));
     }
 
     double score(const int32_t *ids, const int32_t *targets, int64_t sequences,
@@ -91,6 +98,7 @@ public:
         threads_.run([&](int index) { pack(index); });
         is_packed_ = true;
         passes_[0]->last_logits(ids, length, logits);
+        wipe_unless_finite(logits[0]);
     }
 
     void spent(double *seconds) override {
@@ -104,10 +112,16 @@ private:
         weights_.pack(p_, index, threads_.count());
     }
 
-    double total() const {
+    double total() {
         double sum = 0;
         for (double part : nats_) sum += part;
-        return sum;
+        return wipe_unless_finite(sum);
+    }
+
+    double wipe_unless_finite(double value) {
+        if (!std::isfinite(value))
+            for (auto &pass : passes_) pass->wipe();
+        return value;
     }
 
     // Consecutive sequences go to one thread, so that every sum has a fixed order.
@@ -132,26 +146,18 @@ private:
         if (index == 0) sum_vectors();
         take_rows(index, {layout_.embedding, s.vocab_size, s.width, -1}, layout_.embedding, false);
         for (const Block &b : layout_.blocks)
-            for (const Matrix &m : {b.qkv, b.out, b.gate_up, b.down}) take_rows(index, m, m.at, false);
+            for (const Matrix &m : {b.qkv, b.out, b.gate_up, b.down})
+                take_rows(index, m, m.at, false);
         threads_.meet();
         take_rows(index, layout_.head, s.is_tied ? layout_.size : layout_.head.at, s.is_tied);
         threads_.meet();
         if (index == 0)
-            for (int64_t gain : gain_places())
+            for (int64_t gain : gain_places_)
                 for (int64_t c = 0; c < s.width; c++) {
                     float sum = 0;
                     for (auto &one : gains_) sum += one[gain + c];
                     g_[gain + c] = sum;
                 }
-    }
-
-    std::vector<int64_t> gain_places() const {
-        std::vector<int64_t> places{layout_.norm};
-        for (const Block &b : layout_.blocks) {
-            places.push_back(b.attention_norm);
-            places.push_back(b.feed_forward_norm);
-        }
-        return places;
     }
 
     void sum_vectors() {
@@ -167,12 +173,12 @@ private:
         int64_t n = m.columns, from = m.rows * index / threads_.count();
         int64_t to = m.rows * (index + 1) / threads_.count();
         const float *gain = m.gain >= 0 ? p_ + m.gain : nullptr;
-        float *d_gain = gains_[index].data() + m.gain;
-        std::vector<float> sum(n);
+        float *d_gain = gain ? gains_[index].data() + m.gain : nullptr;
+        float *sum = sums_[index].data();
         for (int64_t r = from; r < to; r++) {
             float *out = g_ + m.at + r * n;
             const float *w = p_ + m.at + r * n;
-            std::fill(sum.begin(), sum.end(), 0.0f);
+            std::fill(sum, sum + n, 0.0f);
             for (const auto &one : gradients_) {
                 const float *part = one.data() + source + r * n;
                 for (int64_t c = 0; c < n; c++) sum[c] += part[c];
@@ -193,7 +199,8 @@ private:
     int64_t max_rows_;
     bool is_packed_ = false;
     std::vector<double> nats_;
-    std::vector<std::vector<float>> gradients_, gains_;
+    std::vector<std::vector<float>> gradients_, gains_, sums_;
+    std::vector<int64_t> gain_places_;
     std::vector<std::unique_ptr<Pass<E>>> passes_;
     std::unique_ptr<Optimiser<E>> optimiser_;
 };

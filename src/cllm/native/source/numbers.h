@@ -20,8 +20,15 @@ constexpr int kLanes = 4, kTileRows = 6, kTileVectors = 2;
 #endif
 constexpr int kPanel = kLanes * kTileVectors;
 
+#if defined(__AVX512BF16__)
+constexpr bool kHasBFloat16 = true;
+#else
+constexpr bool kHasBFloat16 = false;
+#endif
+
 typedef float Floats __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
+// The upper half of a float. Products of it are compiled for processors that multiply it alone.
 struct BFloat16 {
     uint16_t bits;
 };
@@ -43,7 +50,9 @@ template <> inline BFloat16 from_float<BFloat16>(float x) {
     return {uint16_t((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded)};
 }
 
-inline void convert(float *to, const float *from, int64_t n) { memcpy(to, from, n * sizeof(float)); }
+inline void convert(float *to, const float *from, int64_t n) {
+    memcpy(to, from, n * sizeof(float));
+}
 
 inline void convert(BFloat16 *to, const float *from, int64_t n) {
     int64_t i = 0;

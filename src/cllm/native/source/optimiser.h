@@ -72,7 +72,7 @@ private:
     void iterate(int64_t n, int64_t m, int i) {
         float a = kPolar[i][0] / 1.01, b = kPolar[i][1] / std::pow(1.01, 3);
         float c = kPolar[i][2] / std::pow(1.01, 5);
-        Left<E> x = {x_, m, kPair<E>}, square = {a_, n, kPair<E>};
+        Left<E> x = rows_of(x_, m), square = rows_of(a_, n);
         product<Into::kRound, E>(n, n, m, x, pack_columns(packed_, x_, n, m, m), a_, n);
         product<Into::kStore, E>(n, n, n, square, pack_rows(packed_, a_, n, n, n), g_, n);
 #pragma omp simd

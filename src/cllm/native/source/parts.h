@@ -58,12 +58,23 @@ inline void turn_back(float *x, const float *cos, const float *sin, int64_t n) {
     }
 }
 
+// Written in vectors: compilers that honour NaN don't vectorise a maximum by themselves.
+inline float largest(const float *x, int64_t n) {
+    Floats tops = Floats{} - INFINITY;
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+        Floats next = *(const Floats *)(x + i);
+        tops = tops > next ? tops : next;
+    }
+    float top = -INFINITY;
+    for (int j = 0; j < kLanes; j++) top = top > tops[j] ? top : tops[j];
+    for (; i < n; i++) top = top > x[i] ? top : x[i];
+    return top;
+}
+
 // softmax(scale · x) in place; returns log of the sum of e^(scale · x).
 inline float softmax(float *x, int64_t n, float scale) {
-    float top = -INFINITY;
-#pragma omp simd reduction(max : top)
-    for (int64_t i = 0; i < n; i++) top = top > x[i] ? top : x[i];
-    float sum = 0;
+    float top = largest(x, n), sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; i++) {
         x[i] = exponential((x[i] - top) * scale);

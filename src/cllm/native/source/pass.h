@@ -26,6 +26,9 @@ public:
 
     double spent[kPhases] = {};
 
+    // Forgets everything, after something was not finite.
+    void wipe() { arena_.wipe(); }
+
     // Sum of −log p(target) over targets ≥ 0; with `weight` > 0 adds weight times its gradient.
     // `first_row` places these rows in the batch.
     double run(const int32_t *ids, const int32_t *targets, int64_t sequences, int64_t length,
@@ -56,8 +59,6 @@ public:
     }
 
 private:
-    Left<E> rows_of(const E *at, int64_t stride) const { return {at, stride, kPair<E>}; }
-
     template <class F> void by_rows(F f) {
         for (int64_t r = 0; r < rows_; r += kRows) f(r, std::min(kRows, rows_ - r));
     }
@@ -148,7 +149,10 @@ private:
     void multiply(int64_t n, int64_t columns, int64_t summed, const E *rows, Packed<E> matrix,
                   C *to) {
         Timed timed(spent, kProducts);
-        product<mode, E>(n, columns, summed, rows_of(rows, summed), matrix, to, columns);
+        // Packing the rows pays where enough panels read them.
+        Left<E> left = columns >= 6 * kPanel ? pack_left_rows(tape_.left, rows, n, summed, summed)
+                                             : rows_of(rows, summed);
+        product<mode, E>(n, columns, summed, left, matrix, to, columns);
     }
 
     void forward(int64_t layer) {
@@ -229,7 +233,7 @@ private:
     // The loss; where it has a weight also the gradients of the head and, in dx, of what it read.
     double head(const int32_t *targets, float weight) {
         double nats = 0;
-        int64_t vocab = s_.vocab_size, wide = round_up(vocab, 2);
+        int64_t vocab = s_.vocab_size, wide = round_up(vocab, kPair<E>);
         const PackedMatrix<E> &w = weights_[4 * s_.layers];
         by_rows([&](int64_t r, int64_t n) {
             for (int64_t i = 0; i < n; i += tape_.logit_rows) {
@@ -261,19 +265,19 @@ private:
     }
 
     double token_loss(float *logits, int32_t target, float weight, E *gradient) {
-        int64_t vocab = s_.vocab_size;
+        int64_t vocab = s_.vocab_size, wide = round_up(vocab, kPair<E>);
         if (target < 0) {
-            if (weight > 0) memset(gradient, 0, round_up(vocab, 2) * sizeof(E));
+            if (weight > 0) memset(gradient, 0, wide * sizeof(E));
             return 0;
         }
         float at_target = logits[target];
         float nats = softmax(logits, vocab, 1.0f) - at_target;
         if (weight > 0) {
             logits[target] -= 1.0f;
-            if (vocab % 2) logits[vocab] = 0;
+            if (wide > vocab) logits[vocab] = 0;
 #pragma omp simd
             for (int64_t i = 0; i < vocab; i++) logits[i] *= weight;
-            convert(gradient, logits, round_up(vocab, 2));
+            convert(gradient, logits, wide);
         }
         return nats;
     }

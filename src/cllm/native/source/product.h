@@ -13,8 +13,13 @@ enum class Into { kStore, kAdd, kRound };
 
 template <class E> struct Left {
     const E *at;
-    int64_t row_stride, word_stride;
+    int64_t row_stride, word_stride, tile_stride;  // tile_stride from kTileRows rows to the next
 };
+
+// Rows as they lie in memory.
+template <class E> Left<E> rows_of(const E *at, int64_t stride) {
+    return {at, stride, kPair<E>, kTileRows * stride};
+}
 
 // `panel_stride` numbers from one panel to the next; a panel's words are contiguous.
 template <class E> struct Packed {
@@ -37,8 +42,8 @@ template <> struct Word<float> {
     typedef Floats Right;
 };
 
-template <> struct Word<BFloat16> {
 #if defined(__AVX512BF16__)
+template <> struct Word<BFloat16> {
     __m512bh value;
     static Word spread(const BFloat16 *a) {
         int32_t word;
@@ -50,24 +55,8 @@ template <> struct Word<BFloat16> {
     Floats multiply_add(Right b, Floats sum) const {
         return (Floats)_mm512_dpbf16_ps((__m512)sum, value, b);
     }
-#else
-    // Correct on every processor; the engine is not offered in bfloat16 where this would run.
-    float even, odd;
-    static Word spread(const BFloat16 *a) { return {to_float(a[0]), to_float(a[1])}; }
-    struct Right {
-        Floats even, odd;
-    };
-    static Right load(const BFloat16 *b) {
-        Right right;
-        for (int i = 0; i < kLanes; i++) {
-            right.even[i] = to_float(b[2 * i]);
-            right.odd[i] = to_float(b[2 * i + 1]);
-        }
-        return right;
-    }
-    Floats multiply_add(Right b, Floats sum) const { return sum + b.even * even + b.odd * odd; }
-#endif
 };
+#endif
 
 template <Into mode, class E, int vectors>
 inline void put(const Floats *sums, void *c, int64_t columns) {
@@ -100,6 +89,11 @@ __attribute__((noinline)) void tile(int64_t words, const E *a, int64_t row_strid
     constexpr int kWide = kLanes * kPair<E>;
     Floats sums[rows][vectors] = {};
     const E *a4 = a + 4 * row_stride, *a8 = a + 8 * row_stride;
+    // What is added to has mostly left the caches; it arrives while the sums are formed.
+    if constexpr (mode == Into::kAdd)
+        for (int r = 0; r < rows; r++)
+            for (int j = 0; j < vectors; j++)
+                __builtin_prefetch(c + r * c_stride + j * kLanes * 4, 1);
     for (int64_t k = 0; k < words; k++) {
         typename Word<E>::Right right[vectors];
 #pragma GCC unroll 4
@@ -123,12 +117,13 @@ template <class E, int vectors, Into mode>
 inline void column_of_tiles(int64_t m, int64_t words, Left<E> a, const E *b, char *c,
                             int64_t c_stride, int64_t columns) {
     int64_t i = 0;
+    for (; i + kTileRows <= m; i += kTileRows, a.at += a.tile_stride)
+        tile<E, kTileRows, vectors, mode>(words, a.at, a.row_stride, a.word_stride, b,
+                                          c + i * c_stride, c_stride, columns);
     auto run = [&](auto kernel, int rows) {
-        kernel(words, a.at + i * a.row_stride, a.row_stride, a.word_stride, b, c + i * c_stride,
-               c_stride, columns);
-        i += rows;
+        kernel(words, a.at, a.row_stride, a.word_stride, b, c + i * c_stride, c_stride, columns);
+        i += rows, a.at += rows * a.row_stride;
     };
-    while (m - i >= kTileRows) run(tile<E, kTileRows, vectors, mode>, kTileRows);
     if constexpr (kTileRows > 8) {
         if (m - i >= 8) run(tile<E, 8, vectors, mode>, 8);
     }
@@ -151,6 +146,10 @@ void product(int64_t m, int64_t n, int64_t k, Left<E> a, Packed<E> b, C *c, int6
             column_of_tiles<E, 1, mode>(m, words, a, panel, to, c_stride * sizeof(C), columns);
     }
 }
+
+template <class E> struct WordBits {
+    typedef uint32_t Type __attribute__((may_alias, aligned(2)));
+};
 
 // ---- packing; each returns what `product` reads ----
 
@@ -204,20 +203,55 @@ Packed<E> pack_columns(E *to, const E *from, int64_t n, int64_t k, int64_t strid
     return {to, panel_stride};
 }
 
-// The transpose of source[k][m] as the left side: words along the summed axis k.
-template <class E> Left<E> pack_left(E *to, const E *from, int64_t k, int64_t m, int64_t stride) {
-    if constexpr (kPair<E> == 1) return {from, 1, stride};
-    for (int64_t i = 0; i < k; i += 2) {
-        const uint16_t *even = (const uint16_t *)(from + i * stride), *odd = even + stride;
-        uint32_t *words = (uint32_t *)(to + i * m);
-        if (i + 1 < k) {
-#pragma omp simd
-            for (int64_t c = 0; c < m; c++) words[c] = uint32_t(even[c]) | uint32_t(odd[c]) << 16;
-        } else {
-            for (int64_t c = 0; c < m; c++) words[c] = even[c];
-        }
+typedef uint16_t Halves4 __attribute__((vector_size(8), aligned(2), may_alias));
+typedef uint32_t Words4 __attribute__((vector_size(16), aligned(4), may_alias));
+
+// Twelve words of two rows: to[c] holds even[c] and, unless it is null, odd[c].
+inline void interleave_tile(uint32_t *to, const uint16_t *even, const uint16_t *odd) {
+    for (int c = 0; c < 12; c += 4) {
+        Words4 words = __builtin_convertvector(*(const Halves4 *)(even + c), Words4);
+        if (odd) words |= __builtin_convertvector(*(const Halves4 *)(odd + c), Words4) << 16;
+        *(Words4 *)(to + c) = words;
     }
-    return {to, 2, 2 * m};
+}
+
+// The transpose of source[k][m] as the left side, tile after tile.
+template <class E> Left<E> pack_left(E *to, const E *from, int64_t k, int64_t m, int64_t stride) {
+    int64_t words = (k + kPair<E> - 1) / kPair<E>;
+    int64_t tile_size = words * kTileRows * kPair<E>;
+    for (int64_t i = 0; i < words; i++) {
+        const E *row = from + i * kPair<E> * stride;
+        const E *next = (i + 1) * kPair<E> > k ? nullptr : row + stride;
+        E *word = to + i * kTileRows * kPair<E>;
+        int64_t c = 0;
+        if constexpr (kPair<E> == 2 && kTileRows == 12) {
+            for (; c + kTileRows <= m; c += kTileRows, word += tile_size) {
+                interleave_tile((uint32_t *)word, (const uint16_t *)(row + c),
+                                next ? (const uint16_t *)(next + c) : nullptr);
+            }
+        }
+        for (; c < m; c += kTileRows, word += tile_size)
+            for (int64_t r = 0; r < kTileRows && c + r < m; r++) {
+                word[r * kPair<E>] = row[c + r];
+                if constexpr (kPair<E> == 2) word[r * 2 + 1] = next ? next[c + r] : E{};
+            }
+    }
+    return {to, kPair<E>, kTileRows * kPair<E>, tile_size};
+}
+
+// Rows of source[m][k], tile after tile: worth it where many panels read them.
+template <class E>
+Left<E> pack_left_rows(E *to, const E *from, int64_t m, int64_t k, int64_t stride) {
+    typedef typename WordBits<E>::Type Bits;
+    // The last word of an odd k holds what follows the row: its partner is zero.
+    int64_t words = (k + kPair<E> - 1) / kPair<E>, tile_size = words * kTileRows * kPair<E>;
+    for (int64_t i = 0; i < m; i += kTileRows)
+        for (int64_t r = 0; r < kTileRows && i + r < m; r++) {
+            const Bits *row = (const Bits *)(from + (i + r) * stride);
+            Bits *word = (Bits *)(to + i / kTileRows * tile_size) + r;
+            for (int64_t w = 0; w < words; w++) word[w * kTileRows] = row[w];
+        }
+    return {to, kPair<E>, kTileRows * kPair<E>, tile_size};
 }
 
 }  // namespace cllm

@@ -1,6 +1,7 @@
 // What a model holds: the order and place of its parameters in one row of floats.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct Block {
     Matrix qkv, out, gate_up, down;
 };
 
-// The order is that of the torch model's parameters (native/engine.py names them).
+// The order is that of the torch model's parameters (layout.py names them).
 struct Layout {
     Shape shape;
     int64_t embedding, norm, size;
@@ -32,7 +33,10 @@ struct Layout {
 
     explicit Layout(const Shape &s) : shape(s) {
         int64_t next = 0;
-        auto take = [&](int64_t n) { int64_t at = next; next += n; return at; };
+        auto take = [&](int64_t n) {
+            next += n;
+            return next - n;
+        };
         embedding = take(s.vocab_size * s.width);
         int64_t q_width = s.heads * s.head_width, kv_width = s.kv_heads * s.head_width;
         for (int64_t i = 0; i < s.layers; i++) {
@@ -53,6 +57,13 @@ struct Layout {
         int64_t at = s.is_tied ? embedding : take(s.vocab_size * s.width);
         head = {at, s.vocab_size, s.width, norm};
         size = next;
+    }
+
+    // The largest number of columns of any matrix.
+    int64_t widest() const {
+        int64_t n = shape.width;
+        for (const Block &b : blocks) n = std::max({n, b.out.columns, b.down.columns});
+        return n;
     }
 };
 

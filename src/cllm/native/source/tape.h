@@ -14,29 +14,44 @@
 namespace cllm {
 
 // Rows taken through a chain of products together: small enough for a core's own cache.
-constexpr int64_t kRows = 192;
+constexpr int64_t kRows = 384;
 // Queries and keys whose scores are computed together; blocks above the diagonal are skipped.
 constexpr int64_t kBlock = 32;
 
 // Memory that is given back all at once.
 class Arena {
 public:
-    ~Arena() { for (void *p : held_) free(p); }
+    ~Arena() {
+        for (const Held &one : held_) free(one.at);
+    }
 
+    // Zeros. The slack of 64 is for words of two numbers, which may reach past the last row.
     template <class T> T *take(int64_t n) {
+        held_.reserve(held_.size() + 1);
         size_t bytes = round_up((n + 64) * sizeof(T), 4096);
         void *p = nullptr;
-        if (posix_memalign(&p, bytes >= (1u << 21) ? 1u << 21 : 4096, bytes)) throw std::bad_alloc();
+        if (posix_memalign(&p, bytes >= (1u << 21) ? 1u << 21 : 4096, bytes))
+            throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
         if (bytes >= (1u << 21)) madvise(p, bytes, MADV_HUGEPAGE);
 #endif
         memset(p, 0, bytes);
-        held_.push_back(p);
+        held_.push_back({p, bytes});
         return (T *)p;
     }
 
+    // Zeros again. Products multiply what lies behind a row of odd width by zero, and what lies
+    // there from before must not be infinite.
+    void wipe() {
+        for (const Held &one : held_) memset(one.at, 0, one.bytes);
+    }
+
 private:
-    std::vector<void *> held_;
+    struct Held {
+        void *at;
+        size_t bytes;
+    };
+    std::vector<Held> held_;
 };
 
 // Per row: unit vectors before each product, head vectors before and after norm and rotation,
@@ -61,7 +76,7 @@ template <class E> struct Tape {
     Tape(Arena &arena, const Shape &s, int64_t rows, int64_t context, bool keeps) {
         int64_t q = s.heads * s.head_width, kv = s.kv_heads * s.head_width;
         int64_t qkv = q + 2 * kv, d = s.width, f = s.mlp_width;
-        int64_t wide = round_up(context, kBlock), vocab = round_up(s.vocab_size, 2);
+        int64_t wide = round_up(context, kBlock), vocab = round_up(s.vocab_size, kPair<E>);
         int64_t widest = std::max({qkv, 2 * f, d});
         for (int64_t i = 0; i < s.layers; i++) {
             if (i > 0 && !keeps) {
@@ -86,12 +101,13 @@ template <class E> struct Tape {
         rows_a = arena.take<E>(kRows * d);
         rows_b = arena.take<E>(kRows * f);
         d_unit = arena.take<float>(kRows * d);
+        left = arena.take<E>(std::max(kRows * round_up(std::max(vocab, widest), kTileRows),
+                                      (context + 1) * round_up(kBlock, kTileRows)));
         logit_rows = std::clamp<int64_t>((1 << 17) / vocab / 12 * 12, 12, kRows);
         logits = arena.take<float>(logit_rows * vocab);
         if (!keeps) return;
         d_mixed = arena.take<E>(rows * q);
         dx = arena.take<float>(rows * d);
-        left = arena.take<E>(std::max(kRows * std::max(vocab, widest), (context + 1) * wide));
         scores_e = arena.take<E>(context * wide);
         logits_e = arena.take<E>(kRows * vocab);
         d_heads = arena.take<float>(3 * context * s.head_width);

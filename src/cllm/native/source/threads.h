@@ -4,7 +4,6 @@
 #include <sched.h>
 
 #include <atomic>
-#include <functional>
 #include <thread>
 #include <vector>
 
@@ -23,21 +22,24 @@ inline void pause_briefly(int spins) {
 
 class Threads {
 public:
+    // Throws std::system_error where the system has no more threads.
     explicit Threads(int count) : count_(count) {
-        for (int i = 1; i < count; i++) workers_.emplace_back([this, i] { work(i); });
+        try {
+            for (int i = 1; i < count; i++) workers_.emplace_back([this, i] { work(i); });
+        } catch (...) {
+            stop();
+            throw;
+        }
     }
 
-    ~Threads() {
-        run_id_.store(-1);
-        run_id_.notify_all();
-        for (auto &worker : workers_) worker.join();
-    }
+    ~Threads() { stop(); }
 
     int count() const { return count_; }
 
-    // Calls job(0 … count − 1), the first on this thread; returns when all have.
-    void run(const std::function<void(int)> &job) {
+    // Calls job(0 … count − 1), the first on this thread; returns when all have. It can't throw.
+    template <class Job> void run(Job job) {
         job_ = &job;
+        call_ = [](void *one, int index) { (*static_cast<Job *>(one))(index); };
         unfinished_.store(count_ - 1);
         run_id_.fetch_add(1);
         run_id_.notify_all();
@@ -59,6 +61,12 @@ public:
     }
 
 private:
+    void stop() {
+        run_id_.store(-1);
+        run_id_.notify_all();
+        for (auto &worker : workers_) worker.join();
+    }
+
     void work(int index) {
         for (int64_t seen = 0;;) {
             int64_t id;
@@ -68,14 +76,15 @@ private:
             }
             if (id < 0) return;
             seen = id;
-            (*job_)(index);
+            call_(job_, index);
             unfinished_.fetch_sub(1, std::memory_order_release);
         }
     }
 
     const int count_;
     std::vector<std::thread> workers_;
-    const std::function<void(int)> *job_ = nullptr;
+    void *job_ = nullptr;
+    void (*call_)(void *, int) = nullptr;
     std::atomic<int64_t> run_id_{0};
     std::atomic<int> unfinished_{0}, arrived_{0}, round_{0};
 };

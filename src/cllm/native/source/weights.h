@@ -14,11 +14,14 @@ template <class E> struct PackedMatrix {
 
 template <class E> class Weights {
 public:
-    explicit Weights(const Layout &layout) {
+    // `threads`: how many will pack at the same time.
+    Weights(const Layout &layout, int threads) : groups_(threads), lines_(threads) {
         for (const Block &block : layout.blocks)
             for (const Matrix &m : {block.qkv, block.out, block.gate_up, block.down}) add(m);
         add(layout.head);
         storage_.resize(stored_);
+        for (auto &group : groups_) group.resize(kPanel * layout.widest());
+        for (auto &line : lines_) line.resize(layout.widest());
         E *next = storage_.data();
         for (size_t i = 0; i < matrices_.size(); i++) {
             const Matrix &m = matrices_[i];
@@ -34,17 +37,12 @@ public:
 
     // Thread `index` of `count` packs its share.
     void pack(const float *parameters, int index, int count) {
-        std::vector<E> group;
-        std::vector<float> line;
         int64_t task = 0;
-        for (size_t i = 0; i < matrices_.size(); i++) {
-            const Matrix &m = matrices_[i];
-            group.resize((kPanel + 1) * (m.columns + 1));
-            line.resize(m.columns);
-            for (int64_t row = 0; row < m.rows; row += kPanel)
+        for (size_t i = 0; i < matrices_.size(); i++)
+            for (int64_t row = 0; row < matrices_[i].rows; row += kPanel)
                 if (task++ % count == index)
-                    pack_group(parameters, m, packed_[i], row, group.data(), line.data());
-        }
+                    pack_group(parameters, matrices_[i], packed_[i], row, groups_[index].data(),
+                               lines_[index].data());
     }
 
 private:
@@ -58,10 +56,10 @@ private:
     void pack_group(const float *parameters, const Matrix &m, const PackedMatrix<E> &to,
                     int64_t row, E *group, float *line) {
         int64_t rows = m.rows - row < kPanel ? m.rows - row : kPanel;
-        const float *gain = parameters + m.gain;
+        const float *gain = m.gain >= 0 ? parameters + m.gain : nullptr;
         for (int64_t r = 0; r < rows; r++) {
             const float *from = parameters + m.at + (row + r) * m.columns;
-            if (m.gain >= 0) {
+            if (gain) {
                 for (int64_t c = 0; c < m.columns; c++) line[c] = from[c] * gain[c];
                 from = line;
             }
@@ -79,6 +77,8 @@ private:
     std::vector<Matrix> matrices_;
     std::vector<PackedMatrix<E>> packed_;
     std::vector<E> storage_;
+    std::vector<std::vector<E>> groups_;
+    std::vector<std::vector<float>> lines_;
     int64_t stored_ = 0;
 };
 

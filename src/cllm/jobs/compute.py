@@ -1,0 +1,179 @@
+"""What computes a run: our compiled engine, or torch. The only place that chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int32
+
+from cllm.config import EngineKind, Precision, TrainSettings
+from cllm.errors import CllmError, SettingsError
+from cllm.infer.engine import Runner
+from cllm.jobs.machine import remembered
+from cllm.model.spec import ModelSpec
+from cllm.model.weights import Weights
+from cllm.training.learner import Learner
+from cllm.training.scoring import Scorer
+
+if TYPE_CHECKING:
+    from cllm.native import Library
+
+
+@runtime_checkable
+class Reader(Scorer, Runner, Protocol):
+    """Weights in float32 that can be scored and can write."""
+
+
+@runtime_checkable
+class Compute(Protocol):
+    """Makes what learns and what reads."""
+
+    kind: EngineKind
+    precision: Precision
+
+    def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
+        """A model in training; `settings` are decided."""
+        ...
+
+    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
+        """The same weights in float32, for figures and texts."""
+        ...
+
+    def runner(self, learner: Learner) -> Runner:
+        """A writer with the weights as they stand in training."""
+        ...
+
+
+def choose_compute(home: Path, settings: TrainSettings) -> tuple[Compute, str | None]:
+    """The faster way that this machine has, and a line to say where it is the slower one.
+
+    What was measured once stays in `home`. Raises: SettingsError, StorageError.
+    """
+    if settings.device != "cpu" or settings.engine == "torch":
+        if settings.engine == "compiled":
+            message = f"the compiled engine runs on the CPU, not on {settings.device!r}"
+            raise SettingsError(message, where="train.engine")
+        return TorchCompute(settings), None
+    from cllm.native import load_library
+
+    try:
+        library = load_library(home / "native")
+    except CllmError as error:
+        if settings.engine == "compiled":
+            raise
+        return TorchCompute(settings), f"Training is several times slower here: {error.message}"
+    return CompiledCompute(library, settings, home), None
+
+
+class CompiledCompute:
+    """Our compiled engine, on the CPU; torch is not even imported."""
+
+    kind: EngineKind = "compiled"
+
+    def __init__(self, library: Library, settings: TrainSettings, home: Path) -> None:
+        from cllm.training.precision import measure_precision
+
+        self._library, self._threads = library, settings.threads or 1
+        if settings.precision == "auto":
+            self.precision = remembered(
+                home, f"precision | {library.identity}", lambda: measure_precision(library)
+            )
+        else:
+            self.precision = settings.precision
+
+    def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
+        """A model in training; `settings` are decided."""
+        from cllm.training.compiled_learner import CompiledLearner
+
+        return CompiledLearner(self._library, spec, weights, settings)
+
+    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
+        """The same weights in float32, for figures and texts."""
+        from cllm.training.compiled_learner import scoring_engine
+
+        return EngineReader(scoring_engine(self._library, spec, weights, threads=self._threads))
+
+    def runner(self, learner: Learner) -> Runner:
+        """A writer with the weights as they stand in training."""
+        from cllm.training.compiled_learner import CompiledLearner
+
+        assert isinstance(learner, CompiledLearner)
+        return EngineReader(learner)
+
+
+class TorchCompute:
+    """Torch, on any of its devices."""
+
+    kind: EngineKind = "torch"
+
+    def __init__(self, settings: TrainSettings) -> None:
+        from cllm.training.torch_learner import torch_precision
+
+        measured = torch_precision(settings.device)
+        self.precision = measured if settings.precision == "auto" else settings.precision
+
+    def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
+        """A model in training; `settings` are decided."""
+        from cllm.training.torch_learner import TorchLearner
+
+        return TorchLearner(spec, weights, settings)
+
+    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
+        """The same weights in float32, for figures and texts."""
+        from cllm.infer.torch_runner import TorchRunner
+        from cllm.model.transformer import Transformer
+
+        model = Transformer(spec).eval()
+        model.load_weights(weights)
+        return TorchRunner(model)
+
+    def runner(self, learner: Learner) -> Runner:
+        """A writer with the weights as they stand in training."""
+        return self.reader(learner.spec, learner.weights())
+
+
+class EngineReader:
+    """A `Reader` over the compiled engine, or over what learns with it.
+
+    It reads the whole window anew for each token: for samples along the way, not for chat.
+    """
+
+    def __init__(self, engine: _Looks) -> None:
+        self._engine = engine
+        self._ids: list[int] = []
+
+    @property
+    def context(self) -> int:
+        """Most tokens it sees at once."""
+        return self._engine.context
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits."""
+        return self._engine.vocab_size
+
+    def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
+        """Summed nats over targets ≥ 0."""
+        return self._engine.score(ids, targets)
+
+    def prefill(self, ids: Sequence[int]) -> Float64[np.ndarray, " V"]:
+        """Forget all, read `ids`; logits of the token after them."""
+        self._ids = list(ids)
+        logits = self._engine.last_logits(np.array(self._ids, np.int32))
+        return logits.astype(np.float64)
+
+    def decode(self, token_id: int) -> Float64[np.ndarray, " V"]:
+        """Read one more token; logits of the token after it."""
+        return self.prefill([*self._ids, token_id])
+
+
+@runtime_checkable
+class _Looks(Scorer, Protocol):
+    """An `Engine` or a `CompiledLearner`."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    def last_logits(self, ids: Int32[np.ndarray, " T"]) -> Float32[np.ndarray, " V"]: ...

@@ -1,0 +1,133 @@
+"""A plain model that learns in compiled code, without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float32, Int32
+from numpy.typing import NDArray
+
+from cllm.config import TrainSettings
+from cllm.model.spec import ModelSpec
+from cllm.model.weights import Weights
+from cllm.native import Engine, Library, Update
+from cllm.training.checkpoint import Tensors
+from cllm.training.learner import Batch, Rates, StepFigures
+
+_KINDS = ("weight", "exp_avg", "exp_avg_sq")
+
+
+class CompiledLearner:
+    """A `Learner` over `Engine`; `settings` are decided. Raises: MemoryError."""
+
+    def __init__(
+        self, library: Library, spec: ModelSpec, weights: Weights, settings: TrainSettings
+    ) -> None:
+        assert settings.threads is not None
+        self.spec, self._settings = spec, settings
+        self._engine = Engine(
+            library,
+            spec,
+            threads=settings.threads,
+            is_bfloat16=settings.precision == "bfloat16",
+        )
+        arrays = (self._engine.parameters, self._engine.first_moments, self._engine.second_moments)
+        self._views = {
+            f"{kind}.{name}": view
+            for kind, array in zip(_KINDS, arrays, strict=True)
+            for name, view in _views(spec, array)
+        }
+        self._num_steps = 0
+        for name, value in weights.items():
+            self._views[f"weight.{name}"][...] = value
+        self._engine.changed()
+
+    @property
+    def context(self) -> int:
+        """Most tokens it sees at once."""
+        return self.spec.context
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits."""
+        return self.spec.vocab_size
+
+    def step(self, batches: Sequence[Batch], rates: Rates) -> StepFigures:
+        """One optimiser step on the mean loss of all batches."""
+        num_targets = sum(int((targets >= 0).sum()) for _, targets in batches)
+        nats = 0.0
+        for number, (ids, targets) in enumerate(batches):
+            nats += self._engine.gradient(
+                ids,
+                targets,
+                weight=1.0 / num_targets,
+                is_first=number == 0,
+                dropout=self._settings.dropout or 0.0,
+                seed=(self._settings.seed * 1_000_003 + self._num_steps) * 4099 % 2**63 + number,
+            )
+        if not math.isfinite(nats):
+            return StepFigures(nats / num_targets, math.nan)
+        settings = self._settings
+        norm = self._engine.update(
+            Update(
+                step=self._num_steps + 1,
+                rate=rates.learning_rate,
+                matrix_rate=rates.matrix_rate if settings.optimizer == "muon" else 0.0,
+                beta1=settings.beta1,
+                beta2=settings.beta2,
+                epsilon=settings.epsilon,
+                weight_decay=settings.weight_decay,
+                clip=settings.clip,
+                momentum=rates.momentum,
+            )
+        )
+        if math.isfinite(norm):
+            self._num_steps += 1
+        return StepFigures(nats / num_targets, norm)
+
+    def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
+        """Summed nats over targets ≥ 0, in the precision of training."""
+        return self._engine.score(ids, targets)
+
+    def last_logits(self, ids: Int32[np.ndarray, " T"]) -> Float32[np.ndarray, " V"]:
+        """Logits of the token after `ids`."""
+        return self._engine.last_logits(ids)
+
+    def spent_s(self) -> dict[str, float]:
+        """Seconds by kind of work so far."""
+        return self._engine.spent_s()
+
+    def weights(self) -> Weights:
+        """A copy of the float32 weights."""
+        return {name: self._views[f"weight.{name}"].copy() for name in self.spec.parameter_shapes()}
+
+    def state(self) -> Tensors:
+        """Weights, moments and the number of steps."""
+        return {**self._views, "num_steps": np.array([self._num_steps])}
+
+    def load_state(self, tensors: Tensors) -> None:
+        """Go on from what `state` gave."""
+        for name, view in self._views.items():
+            view[...] = tensors[name]
+        self._num_steps = int(tensors["num_steps"][0])
+        self._engine.changed()
+
+
+def _views(
+    spec: ModelSpec, array: NDArray[np.float32]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Each parameter's part of one row of all."""
+    start = 0
+    for name, shape in spec.parameter_shapes().items():
+        end = start + math.prod(shape)
+        yield name, array[start:end].reshape(shape)
+        start = end
+    assert start == array.size, "the engine and the model agree on what there is"
+
+
+def scoring_engine(library: Library, spec: ModelSpec, weights: Weights, *, threads: int) -> Engine:
+    """A float32 engine that only looks: for figures that other programs should agree with."""
+    flat = np.concatenate([weights[name].ravel() for name in spec.parameter_shapes()])
+    return Engine(library, spec, threads=threads, is_bfloat16=False, learns=False, parameters=flat)

@@ -1,0 +1,97 @@
+"""A model that learns through torch's autograd: other devices, and machines without our engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int32
+
+from cllm.config import Precision, TrainSettings
+from cllm.errors import SettingsError
+from cllm.model.spec import ModelSpec, fused_rows
+from cllm.model.transformer import Transformer
+from cllm.model.weights import Weights
+from cllm.training.checkpoint import Tensors
+from cllm.training.learner import Batch, Rates, StepFigures
+from cllm.training.optimiser import Optimiser
+
+
+class TorchLearner:
+    """A `Learner` over a `Transformer`; `settings` are decided."""
+
+    def __init__(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> None:
+        self.spec = spec
+        torch.set_num_threads(settings.threads or 1)
+        self.model = Transformer(spec)
+        self.model.load_weights(weights)
+        self.model.to(settings.device)
+        dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
+        self._optimiser = Optimiser(self.model, settings, dtype, fused_rows(spec))
+        self._device = torch.device(settings.device)
+
+    @property
+    def context(self) -> int:
+        """Most tokens it sees at once."""
+        return self.spec.context
+
+    def step(self, batches: Sequence[Batch], rates: Rates) -> StepFigures:
+        """One optimiser step on the mean loss of all batches."""
+        num_targets = sum(int((targets >= 0).sum()) for _, targets in batches)
+        nats = 0.0
+        for ids, targets in batches:
+            logits = self.model(self._to_device(ids)).flatten(0, 1).float()
+            wanted = self._to_device(targets).flatten()
+            loss = F.cross_entropy(logits, wanted, ignore_index=-1, reduction="sum") / num_targets
+            torch.autograd.backward(loss)
+            self._optimiser.collect()
+            nats += loss.item()
+        if not math.isfinite(nats):
+            self._optimiser.forget()
+            return StepFigures(nats, math.nan)
+        return StepFigures(nats, self._optimiser.step(rates))
+
+    def _to_device(self, array: Int32[np.ndarray, "B T"]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self._device, torch.int64)
+
+    def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
+        """Summed nats over targets ≥ 0, in the precision of training."""
+        return self.model.score(ids, targets)
+
+    def weights(self) -> Weights:
+        """A copy of the float32 weights."""
+        return {name: value.cpu().numpy().copy() for name, value in self._optimiser.masters()}
+
+    def state(self) -> Tensors:
+        """Weights, moments and the number of steps."""
+        return {name: value.cpu().numpy() for name, value in self._optimiser.state().items()}
+
+    def load_state(self, tensors: Tensors) -> None:
+        """Go on from what `state` gave."""
+        self._optimiser.load_state(
+            {name: torch.from_numpy(value) for name, value in tensors.items()}
+        )
+
+
+def torch_precision(device: str) -> Precision:
+    """bfloat16 on a graphics processor that has it; on the CPU float32.
+
+    Torch's own products in bfloat16 gain little on a CPU once everything around them is
+    counted, and lose where it has no such instructions.
+    Raises: SettingsError when this machine has no such device.
+    """
+    if device == "cpu":
+        return "float32"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SettingsError(
+            f"{device!r} can't be used: {str(error).splitlines()[0]}",
+            where="train.device",
+            hint="Choose a device this machine has; cpu always works.",
+        ) from None
+    supported = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    return "bfloat16" if supported else "float32"
