@@ -100,11 +100,11 @@ class TrainSettings(_Section):
     )
     learning_rate: float | None = _setting(None, "Peak learning rate of AdamW.", gt=0.0)
     matrix_rate: float | None = _setting(None, "Peak learning rate of Muon.", gt=0.0)
-    momentum: Fraction = _setting(0.95, "Muon's momentum.")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] | None = _setting(None, "Muon's momentum.")
     final_fraction: Fraction = _setting(0.0, "Last learning rate, as a share of the peak.")
     warmup_fraction: Fraction = _setting(0.02, "Share of the run in which the rate rises.")
     decay_fraction: float = _setting(
-        0.4, "Share of the run, at its end, in which the rate falls.", ge=0.0, le=1.0
+        1.0, "Share of the run, at its end, in which the rate falls.", ge=0.0, le=1.0
     )
     weight_decay: float = _setting(0.1, "Decoupled decay of matrices (not of gains).", ge=0.0)
     beta1: Fraction = _setting(0.9, "Decay of AdamW's first moment.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -26,6 +27,9 @@ def train(
         str | None, Parameter(name="--from", help="Go on with this model, on this text.")
     ] = None,
     overwrite: OverwriteFlag = False,
+    plan: Annotated[
+        bool, Parameter(negative="", help="Only read the text and say what would be trained.")
+    ] = False,
     config: ConfigFlag = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -45,6 +49,9 @@ def train(
         raise NoTextError("say what to train on: files, folders or -", hint=hint)
     if name is None:
         name = models.name_for(workspace, places)
+    if plan:
+        _plan(output, places, name, settings, workspace, from_model)
+        return
     overwrite = overwrite or _may_replace(output, workspace, name, is_agreed=yes)
     if settings.train.minutes is None and settings.train.steps is None:
         from cllm.jobs.train import DEFAULT_MINUTES
@@ -68,6 +75,32 @@ def train(
             began=began,
         )
     output.result(result.to_json())
+
+
+def _plan(
+    output: Output,
+    places: tuple[str, ...],
+    name: str,
+    settings: Settings,
+    workspace: Workspace,
+    from_model: str | None,
+) -> None:
+    """Show what would be trained."""
+    from cllm.cli.train_report import plan_facts
+    from cllm.cli.train_view import TrainView
+    from cllm.jobs.train import plan as plan_training
+
+    with TrainView(output) as view:
+        proposed = plan_training(
+            places,
+            name=name,
+            settings=settings,
+            workspace=workspace,
+            observe=view.observe,
+            from_model=from_model,
+        )
+    output.print(plan_facts(proposed, name, None, None))
+    output.result(asdict(proposed))
 
 
 def _may_replace(output: Output, workspace: Workspace, name: str, *, is_agreed: bool) -> bool:

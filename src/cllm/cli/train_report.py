@@ -23,12 +23,14 @@ _GLIMPSE_LINES, _GLIMPSE_CHARACTERS = 4, 280
 
 
 def plan_facts(
-    plan: Plan, model: str, run: str, resumed_step: int | None, *, spent_s: float = 0.0
+    plan: Plan, model: str, run: str | None, resumed_step: int | None, *, spent_s: float = 0.0
 ) -> RenderableType:
     """What will be trained, on what, and when it ends."""
     shape = f"{plan.layers} layers × {plan.width} wide, {plan.heads} heads"
     batch = f"{count(plan.batch_size)} windows of {count(plan.context)} tokens"
-    machine = f"{plan.precision}, {plan.threads} thread{'s' if plan.threads != 1 else ''}"
+    threads = f"{plan.threads} thread{'s' if plan.threads != 1 else ''}"
+    machine = f"{plan.engine} engine, {plan.precision}, {threads}"
+    machine += f", about {short_count(plan.tokens_per_s)} tokens/s"
     pairs: list[tuple[str, str | Text]] = [
         ("model", Text(model, "head")),
         ("size", f"{count(plan.num_parameters)} parameters: {shape}"),
@@ -36,8 +38,11 @@ def plan_facts(
         ("batch", f"{batch}, {count(plan.tokens_per_step)} tokens a step"),
         ("computing", machine),
         ("ends", _end(plan, spent_s)),
-        ("run", run),
     ]
+    if plan.expected_bits_per_byte is not None:
+        pairs.append(("expected", _expectation(plan)))
+    if run is not None:
+        pairs.append(("run", run))
     if resumed_step is not None:
         pairs.append(("goes on", f"after step {count(resumed_step)}"))
     return Group(heading("Plan"), facts(pairs))
@@ -50,6 +55,13 @@ def _end(plan: Plan, spent_s: float) -> str:
         return ""
     seconds = plan.minutes * 60
     return f"after {duration(seconds)}, about {clock_time(seconds - spent_s)}"
+
+
+def _expectation(plan: Plan) -> str:
+    bpb, spread = plan.expected_bits_per_byte or 0.0, plan.expected_spread
+    between = f"{decimals(bpb * (1 - spread), 2)} to {decimals(bpb * (1 + spread), 2)}"
+    memory = size(plan.expected_memory_bytes)
+    return f"{between} bits per byte on text it has not seen, {memory} of memory"
 
 
 def sample_block(title: str, prompt: str, text: str, *, whole: bool = False) -> RenderableType:

@@ -16,6 +16,7 @@ from cllm.jobs.machine import remembered
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
 from cllm.training.learner import Learner
+from cllm.training.plan import default_threads
 from cllm.training.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Compute(Protocol):
 
     kind: EngineKind
     precision: Precision
+    flops_per_s: float
 
     def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
         """A model in training; `settings` are decided."""
@@ -56,7 +58,7 @@ def choose_compute(home: Path, settings: TrainSettings) -> tuple[Compute, str | 
         if settings.engine == "compiled":
             message = f"the compiled engine runs on the CPU, not on {settings.device!r}"
             raise SettingsError(message, where="train.engine")
-        return TorchCompute(settings), None
+        return TorchCompute(settings, home), None
     from cllm.native import load_library
 
     try:
@@ -64,7 +66,9 @@ def choose_compute(home: Path, settings: TrainSettings) -> tuple[Compute, str | 
     except CllmError as error:
         if settings.engine == "compiled":
             raise
-        return TorchCompute(settings), f"Training is several times slower here: {error.message}"
+        return TorchCompute(
+            settings, home
+        ), f"Training is several times slower here: {error.message}"
     return CompiledCompute(library, settings, home), None
 
 
@@ -76,13 +80,14 @@ class CompiledCompute:
     def __init__(self, library: Library, settings: TrainSettings, home: Path) -> None:
         from cllm.training.precision import measure_precision
 
-        self._library, self._threads = library, settings.threads or 1
+        self._library, self._threads = library, settings.threads or default_threads()
         if settings.precision == "auto":
             self.precision = remembered(
                 home, f"precision | {library.identity}", lambda: measure_precision(library)
             )
         else:
             self.precision = settings.precision
+        self.flops_per_s = _speed(self, home, library.identity, settings)
 
     def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
         """A model in training; `settings` are decided."""
@@ -109,11 +114,15 @@ class TorchCompute:
 
     kind: EngineKind = "torch"
 
-    def __init__(self, settings: TrainSettings) -> None:
+    def __init__(self, settings: TrainSettings, home: Path) -> None:
+        import torch
+
         from cllm.training.torch_learner import torch_precision
 
         measured = torch_precision(settings.device)
         self.precision = measured if settings.precision == "auto" else settings.precision
+        identity = f"torch {torch.__version__} on {settings.device}"
+        self.flops_per_s = _speed(self, home, identity, settings)
 
     def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
         """A model in training; `settings` are decided."""
@@ -133,6 +142,20 @@ class TorchCompute:
     def runner(self, learner: Learner) -> Runner:
         """A writer with the weights as they stand in training."""
         return self.reader(learner.spec, learner.weights())
+
+
+def _speed(compute: Compute, home: Path, identity: str, settings: TrainSettings) -> float:
+    from cllm.training.speed import measure_speed
+
+    threads = settings.threads or default_threads()
+    decided = settings.model_copy(
+        update={"precision": compute.precision, "threads": threads, "dropout": 0.0}
+    )
+    return remembered(
+        home,
+        f"speed | {identity} | {compute.precision} | {threads} threads",
+        lambda: measure_speed(compute.learner, decided),
+    )
 
 
 class EngineReader:

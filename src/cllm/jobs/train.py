@@ -20,7 +20,7 @@ from cllm.jobs.request import Request, absolute_places
 from cllm.jobs.stopping import listen_for_stop
 
 if TYPE_CHECKING:
-    from cllm.training.events import Observe, TrainResult
+    from cllm.training.events import Observe, Plan, TrainResult
     from cllm.workspace.runs import RunRecord
     from cllm.workspace.workspace import Workspace
 
@@ -53,17 +53,58 @@ def train(
     `time.monotonic`'s clock.
     Raises: CllmError; InterruptedRunError when stopped, with all state saved.
     """
-    from cllm.training.plan import check_shape
-
     began = time.monotonic() if began is None else began
     workspace.models.check_free(name, overwrite=overwrite)
+    request = _request(places, name, settings, workspace, from_model, overwrite=overwrite)
+    given = settings.model_dump(mode="json", exclude_unset=True)
+    run = workspace.runs.create(name, given, command=sys.argv)
+    request.save(run.folder)
+    return _live(run, request, workspace, observe, began=began, is_resumed=False)
+
+
+def plan(
+    places: Sequence[str | Path],
+    *,
+    name: str,
+    settings: Settings,
+    workspace: Workspace,
+    observe: Observe,
+    from_model: str | None = None,
+) -> Plan:
+    """What `train` would do with the same arguments; the text is read, nothing is trained.
+
+    Raises: CllmError.
+    """
+    from cllm.jobs.training_run import TrainingRun
+
+    began = time.monotonic()
+    request = _request(places, name, settings, workspace, from_model, overwrite=True)
+    run = workspace.runs.create(name, {}, command=sys.argv)
+    try:
+        life = TrainingRun(run, request, workspace, observe, began=began, is_resumed=False)
+        return life.plan()
+    finally:
+        workspace.runs.remove(run.id)
+
+
+def _request(
+    places: Sequence[str | Path],
+    name: str,
+    settings: Settings,
+    workspace: Workspace,
+    from_model: str | None,
+    *,
+    overwrite: bool,
+) -> Request:
+    """Check what was asked for as far as that goes before reading."""
+    from cllm.training.plan import check_request
+
     settings = _with_a_length(settings)
     corpus = _named_corpus(places, settings, workspace)
-    if from_model is None:
-        check_shape(settings)
-    else:
+    check_request(settings)
+    if from_model is not None:
         _check_continuation(workspace.models.path(from_model), settings)
-    request = Request(
+    return Request(
         places=() if corpus else absolute_places(places),
         model=name,
         settings=settings,
@@ -71,10 +112,6 @@ def train(
         corpus=corpus,
         from_model=from_model,
     )
-    given = settings.model_dump(mode="json", exclude_unset=True)
-    run = workspace.runs.create(name, given, command=sys.argv)
-    request.save(run.folder)
-    return _live(run, request, workspace, observe, began=began, is_resumed=False)
 
 
 def resume(

@@ -25,13 +25,14 @@ from cllm.text.corpus import Corpus
 from cllm.text.prepare import prepare
 from cllm.text.tokenizers import Tokenizer
 from cllm.training.advice import advise_on_text, advise_on_tokens
-from cllm.training.budget import Budget, plan_budget
+from cllm.training.budget import Budget, available_s, plan_budget
 from cllm.training.checkpoint import Checkpoints
 from cllm.training.events import (
     Advised,
     Event,
     Finished,
     Observe,
+    Plan,
     Planned,
     Prepared,
     Preparing,
@@ -41,7 +42,7 @@ from cllm.training.events import (
 from cllm.training.held_out import HeldOut
 from cllm.training.learner import Learner
 from cllm.training.metrics import MetricsLog, read_metrics
-from cllm.training.plan import decide, describe
+from cllm.training.plan import Facts, decide, describe
 from cllm.training.schedule import Schedule, StepSchedule, TimedSchedule
 from cllm.training.trainer import Outcome, Surroundings, Trainer
 
@@ -77,12 +78,13 @@ class TrainingRun:
         self._tell(Prepared(corpus))
         for advice in _advice_on(corpus):
             self._tell(Advised(advice))
-        settings, spec, compute = self._decide(corpus)
+        held_out = HeldOut(corpus) if corpus.val.num_tokens else None
+        settings, spec, compute, facts = self._decide(corpus)
         prompt = settings.train.sample_prompt or choose_prompt(corpus)
         sampler = Sampler(corpus.tokenizer, prompt, settings.train.sample_tokens)
-        held_out = HeldOut(corpus) if corpus.val.num_tokens else None
         weights = self._first_weights(spec, settings.train.seed)
-        budget = self._budget(settings, held_out, compute.reader(spec, weights), spec)
+        budget = self._budget(settings, corpus, facts, spec)
+        self._tell_plan(settings, spec, facts)
         learner = compute.learner(spec, weights, settings.train)
         around = self._surround(corpus, settings, held_out, sampler, compute, stop)
         weights, outcome = self._train(learner, around, corpus, settings, budget, stop)
@@ -127,7 +129,14 @@ class TrainingRun:
             progress=lambda stage, done, total: self._tell(Preparing(stage, done, total)),
         )
 
-    def _decide(self, corpus: Corpus) -> tuple[Settings, ModelSpec, Compute]:
+    def plan(self) -> Plan:
+        """What `execute` would train, without training it. Raises: CllmError."""
+        corpus = self._open_corpus()
+        self._tell(Prepared(corpus))
+        settings, spec, _, facts = self._decide(corpus)
+        return describe(settings, spec, facts)
+
+    def _decide(self, corpus: Corpus) -> tuple[Settings, ModelSpec, Compute, Facts]:
         """The decisions of the run's first life, or those made now."""
         path, source = self._folder / "settings.json", self._request.from_model
         settings = self._request.settings
@@ -141,28 +150,46 @@ class TrainingRun:
         compute, advice = choose_compute(self._workspace.home, settings.train)
         if advice is not None:
             self._tell(Advised(advice))
-        settings, spec = decide(
-            settings,
+        train, minutes = settings.train, settings.train.minutes
+        is_timed = train.steps is None and minutes is not None
+        spent_s = time.monotonic() - self._began
+        facts = Facts(
             vocab_size=corpus.tokenizer.vocab_size,
             train_tokens=corpus.train.num_tokens,
+            train_bytes=corpus.train.num_bytes,
             engine=compute.kind,
             precision=compute.precision,
+            flops_per_s=compute.flops_per_s,
+            train_s=available_s(minutes * 60, spent_s) if is_timed and minutes else None,
         )
+        settings, spec = decide(settings, facts)
         write_json(path, settings.model_dump(mode="json"))
-        return settings, spec, compute
+        return settings, spec, compute, facts
 
     def _budget(
-        self, settings: Settings, held_out: HeldOut | None, reader: Reader, spec: ModelSpec
+        self, settings: Settings, corpus: Corpus, facts: Facts, spec: ModelSpec
     ) -> Budget | None:
         """The time of a timed run, as decided in its first life."""
         if settings.train.steps is not None or settings.train.minutes is None:
             return None
         path = self._folder / "budget.json"
         if not path.exists():
-            spent_s = time.monotonic() - self._began
-            budget = plan_budget(settings.train.minutes * 60, spent_s, held_out, reader, spec)
+            budget = plan_budget(
+                settings.train.minutes * 60,
+                time.monotonic() - self._began,
+                val_tokens=corpus.val.num_tokens,
+                spec=spec,
+                flops_per_s=facts.flops_per_s,
+            )
             write_json(path, asdict(budget))
         return Budget(**read_json(path))
+
+    def _tell_plan(self, settings: Settings, spec: ModelSpec, facts: Facts) -> None:
+        last = Checkpoints(self._folder / "checkpoints").load_last()
+        resumed_step = (last[1].step if last else 0) if self._is_resumed else None
+        plan = describe(settings, spec, facts)
+        self._tell(Planned(plan, self._id, self._request.model, resumed_step))
+        self._workspace.runs.update(self._id, state="training")
 
     def _surround(
         self,
@@ -206,10 +233,6 @@ class TrainingRun:
         """Run the loop to its end; returns the weights of the best validation."""
         train, spec = settings.train, learner.spec
         last = around.checkpoints.load_last()
-        plan = describe(settings, spec, train_tokens=corpus.train.num_tokens)
-        resumed_step = (last[1].step if last else 0) if self._is_resumed else None
-        self._tell(Planned(plan, self._id, self._request.model, resumed_step))
-        self._workspace.runs.update(self._id, state="training")
         schedule: Schedule = StepSchedule(train.steps or 0, last[1].elapsed_s if last else 0.0)
         if budget is not None:
             schedule = TimedSchedule(budget.train_s, self._folder / "timeline.bin")

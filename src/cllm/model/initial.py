@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
+
+# See "Initialisation" in docs/log.md for the runs behind these.
+_EMBEDDING_RMS = 0.2
+_SHARED_PART = 0.5
+_HEAD_GAIN = 1.5
+_SLOWEST_TURN = 0.02
 
 
 def initial_weights(spec: ModelSpec, seed: int) -> Weights:
     """Draw every weight; the same seed gives the same weights on every machine.
 
-    Normal with deviation 0.02 at width 768, growing as 1/√width for narrower models;
-    projections back into the residual stream divided by √(2L) (Radford 2019). Gains are 1.
+    Matrices that read the residual stream are normal with deviation 0.02 at width 768, growing
+    as 1/√width for narrower models; those that write to it are 0, so that each block begins as
+    the identity. All embeddings share a part in one direction, and from it the heads of the
+    first block begin by looking 1, 2, 3 … tokens back. Gains are 1 but for those heads'.
+    Source: this project.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, 0]))
     deviation = 0.02 * (768 / spec.width) ** 0.5
@@ -20,8 +32,52 @@ def initial_weights(spec: ModelSpec, seed: int) -> Weights:
     for name, shape in spec.parameter_shapes().items():
         if len(shape) < 2:
             weights[name] = np.ones(shape, np.float32)
-            continue
-        into_stream = name.endswith(("attention.out.weight", "feed_forward.down.weight"))
-        scale = deviation * ((2 * spec.layers) ** -0.5 if into_stream else 1.0)
-        weights[name] = random.standard_normal(shape, np.float32) * np.float32(scale)
+        elif name.endswith(("attention.out.weight", "feed_forward.down.weight")):
+            weights[name] = np.zeros(shape, np.float32)
+        else:
+            weights[name] = random.standard_normal(shape, np.float32) * np.float32(deviation)
+    shared = random.standard_normal(spec.width, np.float32)
+    shared /= np.linalg.norm(shared)
+    weights["embedding.weight"] = _embeddings(weights["embedding.weight"], shared)
+    if spec.layers and spec.width > 1:
+        _look_back(weights, spec, shared, random)
     return weights
+
+
+def _embeddings(drawn: NDArray[np.float32], shared: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of one length, each with the same part along `shared`."""
+    width = drawn.shape[1]
+    rows: NDArray[np.float32] = (
+        drawn * np.float32(math.sqrt(width)) / np.linalg.norm(drawn, axis=1, keepdims=True)
+    )
+    rows *= np.float32(math.sqrt(1 - _SHARED_PART**2))
+    rows += np.float32(_SHARED_PART * math.sqrt(width)) * shared
+    rows *= np.float32(_EMBEDDING_RMS)
+    return rows
+
+
+def _look_back(
+    weights: Weights, spec: ModelSpec, shared: NDArray[np.float32], random: np.random.Generator
+) -> None:
+    """Let head h of the first block attend to the token h + 1 places back.
+
+    Read off the shared direction, every query is one vector and every key the same turned by
+    the angles of that distance; rotary positions then make their product largest there. With
+    grouped heads the distance belongs to the key head.
+    """
+    width, half = spec.head_width, spec.head_width // 2
+    frequency = spec.rope_base ** (-np.arange(half) * 2.0 / width)
+    turns = frequency > _SLOWEST_TURN
+    scale = math.sqrt(width / max(turns.sum(), 1)) / (_SHARED_PART * math.sqrt(spec.width))
+    qkv = weights["blocks.0.attention.qkv.weight"].reshape(-1, width, spec.width)
+    group = spec.heads // spec.kv_heads
+    for key_head in range(spec.kv_heads):
+        phase = random.uniform(0.0, 2.0 * math.pi, half)
+        ahead = phase + (key_head + 1) * frequency
+        query = np.concatenate([turns * np.cos(phase), turns * np.sin(phase)])
+        key = np.concatenate([turns * np.cos(ahead), turns * np.sin(ahead)])
+        for head in range(key_head * group, (key_head + 1) * group):
+            qkv[head] += (scale * np.outer(query, shared)).astype(np.float32)
+        qkv[spec.heads + key_head] += (scale * np.outer(key, shared)).astype(np.float32)
+    for name in ("q_norm", "k_norm"):
+        weights[f"blocks.0.attention.{name}.weight"][:] = _HEAD_GAIN

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from cllm.model.spec import ModelSpec
-from cllm.training.held_out import HeldOut
-from cllm.training.scoring import Scorer
+from cllm.training.scaling import step_flops_per_token
 
 # The final measurement may take this share of the time; beyond it, windows are sampled.
 _SCORING_SHARE = 0.1
+_LEAST_SCORED_TOKENS = 4096
+# Scoring is a third of a step's work, in float32, which has half of bfloat16's speed or less.
+_SCORING_COST = 1.0
 # Preparation counts against the time while it needs less than this share.
 _PREPARATION_SHARE = 1 / 3
 # However long all else takes, training keeps this share.
@@ -26,21 +27,23 @@ class Budget:
 
 
 def plan_budget(
-    asked_s: float, spent_s: float, held_out: HeldOut | None, model: Scorer, spec: ModelSpec
+    asked_s: float, spent_s: float, *, val_tokens: int, spec: ModelSpec, flops_per_s: float
 ) -> Budget:
-    """Leave room for measuring and saving, by timing one batch of the measurement."""
-    scored_tokens, scoring_s = None, 0.0
-    if held_out is not None:
-        probe_tokens = 2048
-        start = time.perf_counter()
-        measured, _ = held_out.score(model, max_tokens=probe_tokens)
-        per_token_s = (time.perf_counter() - start) / max(measured.num_tokens, 1)
-        scoring_s = per_token_s * held_out.info.num_tokens
-        if scoring_s > _SCORING_SHARE * asked_s:
-            scoring_s = _SCORING_SHARE * asked_s
-            scored_tokens = max(probe_tokens, int(scoring_s / per_token_s))
+    """Leave room for measuring and saving."""
+    per_token_s = _SCORING_COST * step_flops_per_token(spec) / flops_per_s
+    scored_tokens, scoring_s = None, per_token_s * val_tokens
+    if scoring_s > _SCORING_SHARE * asked_s:
+        scored_tokens = max(_LEAST_SCORED_TOKENS, int(_SCORING_SHARE * asked_s / per_token_s))
+        scoring_s = per_token_s * scored_tokens
+    train_s = available_s(asked_s, spent_s) - scoring_s - _saving_s(spec)
+    return Budget(max(train_s, _LEAST_TRAINING_SHARE * asked_s), scored_tokens)
+
+
+def available_s(asked_s: float, spent_s: float) -> float:
+    """What preparation has left."""
+    return asked_s - min(spent_s, asked_s * _PREPARATION_SHARE)
+
+
+def _saving_s(spec: ModelSpec) -> float:
     # Weights and moments, 12 bytes each, at the speed of a slow disk.
-    saving_s = 0.3 + spec.num_parameters * 12 / 200e6
-    available_s = asked_s - min(spent_s, asked_s * _PREPARATION_SHARE)
-    train_s = max(available_s - scoring_s - saving_s, _LEAST_TRAINING_SHARE * asked_s)
-    return Budget(train_s, scored_tokens)
+    return 0.2 + spec.num_parameters * 12 / 200e6

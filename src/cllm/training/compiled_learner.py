@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cllm.config import TrainSettings
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
-from cllm.native import Engine, Library, Update
+from cllm.native import Engine, Library, Update, parameter_places
 from cllm.training.checkpoint import Tensors
 from cllm.training.learner import Batch, Rates, StepFigures
 
@@ -119,12 +119,9 @@ def _views(
     spec: ModelSpec, array: NDArray[np.float32]
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Each parameter's part of one row of all."""
-    start = 0
-    for name, shape in spec.parameter_shapes().items():
-        end = start + math.prod(shape)
-        yield name, array[start:end].reshape(shape)
-        start = end
-    assert start == array.size, "the engine and the model agree on what there is"
+    for place in parameter_places(spec):
+        end = place.start + math.prod(place.shape)
+        yield place.name, array[place.start : end].reshape(place.shape)
 
 
 def scoring_engine(library: Library, spec: ModelSpec, weights: Weights, *, threads: int) -> Engine:

@@ -12,7 +12,10 @@ from cllm.text.corpus import Corpus
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be trained; `total_steps` or `minutes` says when it ends."""
+    """What will be trained; `total_steps` or `minutes` says when it ends.
+
+    `expected_bits_per_byte` comes with its relative `expected_spread`.
+    """
 
     num_parameters: int
     vocab_size: int
@@ -28,6 +31,13 @@ class Plan:
     threads: int
     total_steps: int | None
     minutes: float | None
+    engine: str
+    optimizer: str
+    dropout: float
+    tokens_per_s: float
+    expected_bits_per_byte: float | None
+    expected_spread: float
+    expected_memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ class Optimiser:
 
     Calls torch's fused AdamW kernel itself: making a `torch.optim` object imports torch's
     compiler, which takes two seconds. Source: Loshchilov 2019, arXiv:1711.05101;
-    Jordan 2024 (Muon), scaled as Liu 2025, arXiv:2502.16982;
+    Jordan 2024 (Muon), scaled as Liu 2025, arXiv:2502.16982, with the rows evened as in
+    Li 2025, arXiv:2510.05491 (NorMuon);
     Micikevicius 2018, arXiv:1710.03740 (masters).
     """
 
@@ -115,7 +116,8 @@ class Optimiser:
                 for index, master in enumerate(self._masters)
                 if (master.dim() >= 2) == is_matrix and index not in orthogonal
             ]
-            self._adamw(indices, rates.learning_rate, self._settings.weight_decay * is_matrix)
+            decays = is_matrix and not self._orthogonal
+            self._adamw(indices, rates.learning_rate, self._settings.weight_decay * decays)
         self._muon(rates)
         self.forget()
         self.cast()
@@ -141,25 +143,39 @@ class Optimiser:
         )
 
     def _muon(self, rates: Rates) -> None:
-        """Nesterov momentum, made orthogonal, at about the size AdamW's steps have."""
-        by_shape: defaultdict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        """Nesterov momentum, made orthogonal, each row at its usual size, the whole at AdamW's."""
+        by_shape: defaultdict[tuple[int, ...], list[tuple[Tensor, Tensor, Tensor]]]
+        by_shape = defaultdict(list)
         mu = rates.momentum
         for index in self._orthogonal:
             gradient, mean = self._gradients[index], self._moments["exp_avg"][index]
             mean.lerp_(gradient, 1 - mu)
             ahead = gradient.lerp(mean, mu)
             rows = self._rows.get(self._names[index], [len(ahead)])
-            pieces = zip(
+            squares = self._moments["exp_avg_sq"][index].flatten()
+            start = 0
+            for master, piece in zip(
                 torch.split(self._masters[index], rows), torch.split(ahead, rows), strict=True
-            )
-            for master, piece in pieces:
-                by_shape[tuple(piece.shape)].append((master, piece))
-        for shape, pairs in by_shape.items():
-            steps = orthogonalise(torch.stack([piece for _, piece in pairs]))
+            ):
+                # One number a row, at the beginning of the matrix's place.
+                by_shape[tuple(piece.shape)].append(
+                    (master, piece, squares[start : start + len(piece)])
+                )
+                start += piece.numel()
+        decay = 1 - rates.matrix_rate * self._settings.weight_decay
+        for shape, triples in by_shape.items():
+            steps = orthogonalise(torch.stack([piece for _, piece, _ in triples]))
             size = 0.2 * math.sqrt(max(shape)) * rates.matrix_rate
-            for (master, _), step in zip(pairs, steps, strict=True):
-                master.mul_(1 - rates.matrix_rate * self._settings.weight_decay)
-                master.sub_(step, alpha=size)
+            for (master, _, square), step in zip(triples, steps, strict=True):
+                master.mul_(decay).sub_(self._even_rows(step, square), alpha=size)
+
+    def _even_rows(self, step: Tensor, square: Tensor) -> Tensor:
+        """Each row over the root of its running mean square; the norm of the whole stays."""
+        beta = self._settings.beta2
+        square.lerp_(step.square().mean(1), 1 - beta)
+        even: Tensor = step / ((square / (1 - beta**self._num_steps)).sqrt() + 1e-10)[:, None]
+        even.mul_(step.norm() / even.norm())
+        return even
 
     @torch.no_grad()
     def cast(self) -> None:

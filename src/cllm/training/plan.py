@@ -1,67 +1,93 @@
-"""From what a person asked for to every number that decides the run."""
+"""From what a person asked for to every number that decides the run.
+
+Each rule is one function; docs/log.md has the runs that it comes from.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import psutil
 
-from cllm.config import EngineKind, Precision, Settings
+from cllm.config import EngineKind, ModelSettings, Precision, Settings
 from cllm.errors import InputError, SettingsError
 from cllm.model.spec import ModelSpec, spec_from_settings
 from cllm.training.events import Plan
+from cllm.training.scaling import block_parameters, scaling_law, tokens_per_s
 
-# Tokens in one step and peak rates: see "The first recipe" in docs/log.md.
-_TOKENS_PER_STEP = 2048
-_RATE_AT_WIDTH_128 = 2e-3
+# Widths to choose from, with the layers and heads that go with each.
+_SHAPES = (
+    (32, 2, 2),
+    (48, 2, 2),
+    (64, 2, 2),
+    (80, 3, 3),
+    (96, 3, 3),
+    (128, 4, 4),
+    (160, 4, 5),
+    (192, 5, 6),
+    (256, 6, 8),
+    (320, 6, 10),
+    (384, 6, 6),
+    (512, 8, 8),
+    (640, 10, 10),
+)
+_DEFAULT_TRAIN_S = 240.0
 _LEAST_CONTEXT = 8
 
 
-def choose_preset(minutes: float | None) -> str:
-    """The size that a CPU can train well in the given time."""
-    if minutes is None or minutes < 20:
-        return "small"
-    return "base" if minutes < 180 else "mid"
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a plan depends on: the corpus, the machine, and the seconds there are for training.
+
+    `train_s` is None for a run of a number of steps.
+    """
+
+    vocab_size: int
+    train_tokens: int
+    train_bytes: int
+    engine: EngineKind
+    precision: Precision
+    flops_per_s: float
+    train_s: float | None
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of text that a token stands for."""
+        return self.train_bytes / max(self.train_tokens, 1)
 
 
-def check_shape(settings: Settings, *, vocab_size: int = 1) -> ModelSpec:
-    """The shape that the settings ask for. Raises: SettingsError where its parts do not fit."""
-    return spec_from_settings(settings.model, vocab_size, choose_preset(settings.train.minutes))
+def check_request(settings: Settings) -> None:
+    """Refuse what can't be before any text is read. Raises: SettingsError."""
+    spec_from_settings(settings.model, 1, "small")
+    threads, cores = settings.train.threads, psutil.cpu_count() or 1
+    if threads is not None and threads > cores:
+        raise SettingsError(
+            f"{threads} threads are more than the {cores} processors here",
+            where="train.threads",
+            hint="They would wait for each other. Leave the setting out: one a core is chosen.",
+        )
 
 
-def decide(
-    settings: Settings,
-    *,
-    vocab_size: int,
-    train_tokens: int,
-    engine: EngineKind,
-    precision: Precision,
-) -> tuple[Settings, ModelSpec]:
-    """Fill every setting that was left open; `engine` and `precision` are the machine's best.
+def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
+    """Fill every setting that was left open.
 
     Raises: SettingsError where settings do not fit each other or the corpus; InputError when
     there is too little text.
     """
-    train = settings.train
-    spec = check_shape(settings, vocab_size=vocab_size)
-    if settings.model.context is None:
-        spec = replace(spec, context=_context_for(spec.context, train_tokens))
-    elif spec.context + 1 > train_tokens:
-        raise SettingsError(
-            f"the context of {spec.context:,} tokens is longer than the training text"
-            f" ({train_tokens:,} tokens)",
-            where="--context",
-            hint=f"Add text, or choose a context below {max(train_tokens - 1, 1):,}.",
-        )
-    batch_size = train.batch_size or max(1, _TOKENS_PER_STEP // spec.context)
+    train, spec = settings.train, _shape(settings.model, facts)
+    seen = _seen_tokens(spec, facts)
+    wanted = max(default_threads(), round(_tokens_per_step(seen) / spec.context))
+    batch_size = train.batch_size or wanted
+    steps = train.steps or seen / (batch_size * train.accumulate * spec.context)
     chosen = {
         "batch_size": batch_size,
         "learning_rate": train.learning_rate or _learning_rate(spec.width),
         "matrix_rate": train.matrix_rate or _matrix_rate(spec.width),
-        "dropout": train.dropout or 0.0,
-        "engine": engine,
-        "precision": precision,
+        "momentum": _momentum(steps) if train.momentum is None else train.momentum,
+        "dropout": _dropout(spec, facts) if train.dropout is None else train.dropout,
+        "engine": facts.engine,
+        "precision": facts.precision,
         "threads": train.threads or default_threads(),
     }
     shape = {name: getattr(spec, name) for name in _SHAPE}
@@ -72,6 +98,53 @@ def decide(
         }
     )
     return decided, spec
+
+
+_SHAPE = ("width", "layers", "heads", "kv_heads", "head_width", "mlp_width", "context")
+
+
+def _shape(model: ModelSettings, facts: Facts) -> ModelSpec:
+    """The shape as asked for; what is open as the law finds best for the time."""
+    is_open = model.preset is None and model.width is None
+    if is_open and facts.train_s is not None:
+        specs = [_spec(model, shape, facts) for shape in _SHAPES]
+        spec = min(specs, key=lambda spec: expected_bits_per_byte(spec, facts))
+    elif is_open:
+        spec = _spec(model, (128, 4, 4), facts)
+    else:
+        spec = spec_from_settings(model, facts.vocab_size, "small")
+    if model.context is None:
+        return replace(spec, context=_context_for(spec.context, facts.train_tokens))
+    if spec.context + 1 > facts.train_tokens:
+        raise SettingsError(
+            f"the context of {spec.context:,} tokens is longer than the training text"
+            f" ({facts.train_tokens:,} tokens)",
+            where="--context",
+            hint=f"Add text, or choose a context below {max(facts.train_tokens - 1, 1):,}.",
+        )
+    return spec
+
+
+def _spec(model: ModelSettings, shape: tuple[int, int, int], facts: Facts) -> ModelSpec:
+    width, layers, heads = shape
+    head_width = model.head_width or width // heads
+    filled = model.model_copy(
+        update={
+            "width": width,
+            "layers": model.layers or layers,
+            "heads": model.heads or width // head_width,
+            "head_width": head_width,
+            "context": model.context or _usual_context(facts.train_s),
+        }
+    )
+    return spec_from_settings(filled, facts.vocab_size, "small")
+
+
+def _usual_context(train_s: float | None) -> int:
+    """Longer windows say more about each token, and cost more."""
+    if train_s is None:
+        return 256
+    return 128 if train_s < 120 else 256
 
 
 def _context_for(usual: int, train_tokens: int) -> int:
@@ -90,16 +163,40 @@ def _context_for(usual: int, train_tokens: int) -> int:
     return context
 
 
-_SHAPE = ("width", "layers", "heads", "kv_heads", "head_width", "mlp_width", "context")
+def _seen_tokens(spec: ModelSpec, facts: Facts) -> float:
+    """Tokens that a run goes through in its time."""
+    seconds = _DEFAULT_TRAIN_S if facts.train_s is None else facts.train_s
+    return seconds * tokens_per_s(spec, facts.flops_per_s)
+
+
+def expected_bits_per_byte(spec: ModelSpec, facts: Facts) -> float:
+    """What the scaling law says of a run of this shape."""
+    seen_bytes = _seen_tokens(spec, facts) * facts.bytes_per_token
+    return scaling_law().bits_per_byte(block_parameters(spec), seen_bytes, facts.train_bytes)
+
+
+def _tokens_per_step(seen_tokens: float) -> float:
+    """Small steps at first: a run of a few seconds needs many of them."""
+    return min(max(1024.0, 1024.0 * math.pow(seen_tokens / 5e5, 0.4)), 16384.0)
 
 
 def _learning_rate(width: int) -> float:
-    # Adam's best rate falls about as 1/√width to 1/width; the root is the cautious end.
-    return _RATE_AT_WIDTH_128 * math.sqrt(128 / width)
+    return 6e-3 * math.sqrt(96 / width)
 
 
 def _matrix_rate(width: int) -> float:
-    return 1e-2 * math.sqrt(128 / width)
+    return 1e-2 * math.sqrt(96 / width)
+
+
+def _momentum(steps: float) -> float:
+    """A mean over about a fiftieth of the run, at most over 20 steps."""
+    return min(0.95, max(0.5, 1.0 - 50.0 / max(steps, 1.0)))
+
+
+def _dropout(spec: ModelSpec, facts: Facts) -> float:
+    """None while the text is new; more with every reading of it by a larger model."""
+    readings = _seen_tokens(spec, facts) / max(facts.train_tokens, 1)
+    return 0.0 if readings < 8 else 0.1 if readings < 30 else 0.2
 
 
 def default_threads() -> int:
@@ -107,23 +204,51 @@ def default_threads() -> int:
     return psutil.cpu_count(logical=False) or 1
 
 
-def describe(settings: Settings, spec: ModelSpec, *, train_tokens: int) -> Plan:
+def describe(settings: Settings, spec: ModelSpec, facts: Facts) -> Plan:
     """What to show before training starts; `settings` are decided."""
     train = settings.train
     assert train.batch_size and train.learning_rate and train.threads
+    tokens_per_step = train.batch_size * train.accumulate * spec.context
+    rate = tokens_per_s(spec, facts.flops_per_s)
+    expected = None
+    if facts.train_s is not None:
+        expected = expected_bits_per_byte(spec, facts)
     return Plan(
         num_parameters=spec.num_parameters,
         vocab_size=spec.vocab_size,
-        train_tokens=train_tokens,
+        train_tokens=facts.train_tokens,
         width=spec.width,
         layers=spec.layers,
         heads=spec.heads,
         context=spec.context,
         batch_size=train.batch_size,
-        tokens_per_step=train.batch_size * train.accumulate * spec.context,
+        tokens_per_step=tokens_per_step,
         learning_rate=train.learning_rate,
         precision=train.precision,
         threads=train.threads,
         total_steps=train.steps,
         minutes=None if train.steps is not None else train.minutes,
+        engine=train.engine,
+        optimizer=train.optimizer,
+        dropout=train.dropout or 0.0,
+        tokens_per_s=rate,
+        expected_bits_per_byte=expected,
+        expected_spread=scaling_law().spread,
+        expected_memory_bytes=_memory_bytes(spec, tokens_per_step, train.threads),
     )
+
+
+def _memory_bytes(spec: ModelSpec, tokens_per_step: int, threads: int) -> int:
+    """Resident memory of the run: the program, weights and moments, and a step's tape."""
+    program, weights = 170 << 20, spec.num_parameters * (4 * (4 + 2 * threads) + 8)
+    row = (
+        2
+        * spec.layers
+        * (
+            8 * spec.heads * spec.head_width
+            + 4 * spec.mlp_width
+            + 2 * spec.width
+            + spec.heads * spec.context
+        )
+    )
+    return int(program + weights + min(tokens_per_step * row, 200 << 20))

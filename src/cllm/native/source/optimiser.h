@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "parts.h"
 #include "product.h"
 #include "shape.h"
 #include "tape.h"
@@ -170,12 +171,12 @@ public:
     }
 
 private:
-    // Decay applies to tables and matrices, not to gains.
+    // Decay applies to matrices, and to tables unless Muon is at work; never to gains.
     void adam_all(const Update &u, float scale, int64_t from, int64_t to) {
         for (int64_t at = from; at < to;) {
             auto [end, decays] = stretch(at);
             end = std::min(end, to);
-            adam(u, scale, at, end, decays);
+            adam(u, scale, at, end, decays && u.matrix_rate <= 0);
             at = end;
         }
     }
@@ -209,8 +210,9 @@ private:
         }
     }
 
-    // Nesterov momentum, made orthogonal, at the size AdamW's steps have.
-    // Source: Jordan 2024 (Muon); scale 0.2·√max(rows, columns): Liu 2025, arXiv:2502.16982.
+    // Nesterov momentum, made orthogonal, each row at its usual size, the whole at AdamW's.
+    // Source: Jordan 2024 (Muon); scale 0.2·√max(rows, columns): Liu 2025, arXiv:2502.16982;
+    // rows: Li 2025, arXiv:2510.05491 (NorMuon).
     void muon(const Piece &piece, const Update &u, float scale, int index) {
         int64_t n = piece.rows * piece.columns;
         float mu = u.momentum, *m = m_ + piece.at, *p = p_ + piece.at;
@@ -223,9 +225,26 @@ private:
         }
         polars_[index]->run(step, step, piece.rows, piece.columns);
         float size = 0.2 * std::sqrt(double(std::max(piece.rows, piece.columns))) * u.matrix_rate;
+        size *= even_rows(step, v_ + piece.at, piece.rows, piece.columns, u);
         float keep = 1 - u.matrix_rate * u.weight_decay;
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) p[i] = p[i] * keep - size * step[i];
+    }
+
+    // Divides each row by the root of its running mean square, which v keeps one number a row;
+    // returns the factor that gives the whole its norm back.
+    static float even_rows(float *step, float *v, int64_t rows, int64_t columns, const Update &u) {
+        float b = u.beta2, correction = 1 - std::pow(u.beta2, double(u.step));
+        double before = 0, after = 0;
+        for (int64_t r = 0; r < rows; r++) {
+            float *row = step + r * columns, squares = sum_of_squares(row, columns);
+            v[r] = b * v[r] + (1 - b) * squares / columns;
+            float by = 1 / (std::sqrt(v[r] / correction) + 1e-10f);
+            before += squares, after += double(squares) * by * by;
+#pragma omp simd
+            for (int64_t j = 0; j < columns; j++) row[j] *= by;
+        }
+        return after > 0 ? std::sqrt(before / after) : 0;
     }
 
     const Layout &layout_;
