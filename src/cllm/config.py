@@ -98,6 +98,9 @@ class TrainSettings(_Section):
     optimizer: Optimizer = _setting(
         "muon", "Muon for the matrices inside the blocks and AdamW for the rest, or AdamW for all."
     )
+    context_ramp: bool = _setting(
+        True, "Train on an eighth of the context first, then half, and all of it at the end."
+    )
     learning_rate: float | None = _setting(None, "Peak learning rate of AdamW.", gt=0.0)
     matrix_rate: float | None = _setting(None, "Peak learning rate of Muon.", gt=0.0)
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] | None = _setting(None, "Muon's momentum.")
@@ -126,6 +129,9 @@ class TrainSettings(_Section):
     checkpoint_seconds: float = _setting(30.0, "Seconds between checkpoints.", gt=0.0)
     sample_prompt: str | None = _setting(None, "Prompt of the samples shown along the way.")
     sample_tokens: Annotated[int, Field(ge=0)] = _setting(120, "Tokens in each such sample.")
+    profile: bool = _setting(
+        False, "Show where the time goes and write a trace of it.", short="profile"
+    )
     tensorboard: bool = _setting(False, "Also write metrics in TensorBoard's format.")
 
 

@@ -117,14 +117,35 @@ def test_the_list_of_parameters_is_that_of_the_model(shape):
     assert sum(value.numel() for value in model.parameters()) == model.spec.num_parameters
 
 
-def test_initial_loss_is_that_of_a_uniform_guess():
-    model = make_model("tied")
-    ids = random_ids(model, rows=8)
+def test_each_block_begins_as_the_identity():
+    spec = spec_from_settings(ModelSettings(**SHAPES["grouped"]), 300, "tiny")
+    model = Transformer(spec).eval()
+    model.load_weights(initial_weights(spec, 0))
+    ids = random_ids(model)
     with torch.no_grad():
-        loss = torch.nn.functional.cross_entropy(
-            model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
-        )
-    assert abs(float(loss) - np.log(300)) < 0.5
+        plain = torch.nn.functional.linear(model.norm(model.embedding(ids)), model.embedding.weight)
+        assert torch.equal(model(ids), plain)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_heads_of_the_first_block_begin_by_looking_back(shape):
+    """Head h puts most of its weight on the token h + 1 places back, whatever the tokens are."""
+    spec = spec_from_settings(ModelSettings(**SHAPES[shape]), 300, "tiny")
+    model = Transformer(spec).eval()
+    model.load_weights(initial_weights(spec, 0))
+    attention = model.blocks[0].attention
+    group = spec.heads // spec.kv_heads
+    with torch.no_grad():
+        x = model.blocks[0].attention_norm(model.embedding(random_ids(model, length=48)))
+        heads = attention.qkv(x).view(2, 48, -1, spec.head_width)
+        q, k, _ = heads.split((spec.heads, spec.kv_heads, spec.kv_heads), dim=2)
+        q = model.rotary(attention.q_norm(q).transpose(1, 2), 0)
+        k = model.rotary(attention.k_norm(k).transpose(1, 2), 0).repeat_interleave(group, 1)
+        scores = (q @ k.mT) * spec.head_width**-0.5
+        for head in range(spec.heads):
+            back = head // group + 1
+            by_distance = [scores[:, head].diagonal(-n, 1, 2).mean() for n in range(12)]
+            assert int(np.argmax(by_distance)) == back
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():

@@ -99,23 +99,32 @@ def test_muon_equals_its_formula(library, draw, threads):
     engine.parameters[:] = draw.parameters(SPEC)
     twin = Engine(library, SPEC, threads=threads, is_bfloat16=False)
     twin.parameters[:] = engine.parameters
+    # Beside Muon, tables and gains are AdamW's without decay.
+    without_decay = at_step(ADAM, 1)
+    without_decay.weight_decay = 0.0
     expected = engine.parameters.astype(np.float64)
     momentum = np.zeros_like(expected)
+    squares = {}
     for step in range(1, 4):
         gradient = gradients(step).astype(np.float64)
         gradient /= max(1.0, np.linalg.norm(gradient))
         for one in (engine, twin):
             one.gradients[:] = gradients(step)
         engine.update(at_step(MUON, step))
-        twin.update(at_step(ADAM, step))
+        twin.update(at_step(without_decay, step))
         for places in pieces():
             momentum[places] = 0.95 * momentum[places] + 0.05 * gradient[places]
             direction = polar(0.95 * momentum[places] + 0.05 * gradient[places])
+            # NorMuon: each row over the root of its running mean square, then the old norm.
+            mean = (direction**2).mean(1)
+            running = 0.95 * squares.get(places[0, 0], 0.0) + 0.05 * mean
+            squares[places[0, 0]] = running
+            even = direction / np.sqrt(running / (1 - 0.95**step))[:, None]
+            even *= np.linalg.norm(direction) / np.linalg.norm(even)
             size = 0.02 * 0.2 * max(places.shape) ** 0.5
-            expected[places] = expected[places] * (1 - 0.02 * 0.1) - size * direction
+            expected[places] = expected[places] * (1 - 0.02 * 0.1) - size * even
     inside = np.concatenate([places.ravel() for places in pieces()])
     np.testing.assert_allclose(engine.parameters[inside], expected[inside], atol=2e-5)
-    # Tables and gains are AdamW's.
     outside = np.setdiff1d(np.arange(SPEC.num_parameters), inside)
     np.testing.assert_array_equal(engine.parameters[outside], twin.parameters[outside])
 

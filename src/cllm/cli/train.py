@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -17,6 +17,18 @@ from cllm.jobs.request import process_began
 from cllm.jobs.workspace import Workspace, open_workspace
 
 
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """How the command behaves, whatever it trains."""
+
+    plan: Annotated[
+        bool, Parameter(negative="", help="Only read the text and say what would be trained.")
+    ] = False
+    json: JsonFlag = False
+    quiet: QuietFlag = False
+    yes: YesFlag = False
+
+
 @with_settings(Settings)
 def train(
     *places: Place,
@@ -27,21 +39,16 @@ def train(
         str | None, Parameter(name="--from", help="Go on with this model, on this text.")
     ] = None,
     overwrite: OverwriteFlag = False,
-    plan: Annotated[
-        bool, Parameter(negative="", help="Only read the text and say what would be trained.")
-    ] = False,
     config: ConfigFlag = None,
-    json: JsonFlag = False,
-    quiet: QuietFlag = False,
-    yes: YesFlag = False,
+    ways: Annotated[_Ways | None, Parameter(name="*")] = None,
     overrides: dict[str, Any],
 ) -> None:
     """Make a model from text: files, folders, patterns, - for standard input, or a corpus.
 
     Trains for 5 minutes unless told otherwise by --minutes or --steps.
     """
-    began = process_began()
-    output = Output(as_json=json, quiet=quiet)
+    began, ways = process_began(), ways or _Ways()
+    output = Output(as_json=ways.json, quiet=ways.quiet)
     settings = read_settings(Settings, overrides, config=config)
     workspace = open_workspace()
     if not places:
@@ -49,10 +56,10 @@ def train(
         raise NoTextError("say what to train on: files, folders or -", hint=hint)
     if name is None:
         name = models.name_for(workspace, places)
-    if plan:
+    if ways.plan:
         _plan(output, places, name, settings, workspace, from_model)
         return
-    overwrite = overwrite or _may_replace(output, workspace, name, is_agreed=yes)
+    overwrite = overwrite or _may_replace(output, workspace, name, is_agreed=ways.yes)
     if settings.train.minutes is None and settings.train.steps is None:
         from cllm.jobs.train import DEFAULT_MINUTES
 

@@ -15,7 +15,7 @@ from cllm.cli.curve import Series, draw_curve
 from cllm.cli.output import printable
 from cllm.cli.quantities import clock_time, count, decimals, duration, short_count, size
 from cllm.cli.tables import facts, heading, remark
-from cllm.jobs.events import Plan, TrainResult
+from cllm.jobs.events import Plan, Profiled, TrainResult
 
 _MAX_CURVE_WIDTH, _CURVE_HEIGHT = 76, 11
 # A sample along the way is a glimpse; the whole one stands in the run's folder.
@@ -64,16 +64,47 @@ def _expectation(plan: Plan) -> str:
     return f"{between} bits per byte on text it has not seen, {memory} of memory"
 
 
+_WORK = {
+    "products": "matrix products of the blocks",
+    "head": "matrix products of the vocabulary",
+    "packing": "weights rounded and packed",
+    "waiting": "threads waiting for each other",
+    "step": "the rest of the steps",
+    "data": "reading batches",
+    "Python": "Python around the steps",
+}
+
+
+def profile_table(profiled: Profiled) -> RenderableType:
+    """Where the loop's time went."""
+    table = Table(box=None, header_style="label", padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("work", "seconds", "share"):
+        table.add_column(name, justify="left" if name == "work" else "right")
+    total = sum(profiled.seconds.values()) or 1.0
+    for name, seconds in profiled.seconds.items():
+        table.add_row(_WORK.get(name, name), decimals(seconds, 2), f"{seconds / total:.1%}")
+    lines = [Text(f"trace: {profiled.trace} (opens in ui.perfetto.dev)", "label")]
+    if profiled.peak_share is not None and profiled.peak_flops_per_s is not None:
+        peak = f"{profiled.peak_flops_per_s / 1e9:,.0f} billion operations a second"
+        lines.insert(0, Text(f"The steps reached {profiled.peak_share:.0%} of {peak},"))
+        lines.insert(1, Text("what this machine's matrix products alone do."))
+    indented = Padding(Group(table, Text(), *lines), (0, 2, 0, 2))
+    return Group(heading("Where the time went"), indented)
+
+
 def sample_block(title: str, prompt: str, text: str, *, whole: bool = False) -> RenderableType:
     """A prompt with its continuation, shortened to a glimpse unless `whole`."""
-    shown = printable(text)
-    if not whole:
-        lines = shown[:_GLIMPSE_CHARACTERS].splitlines()[:_GLIMPSE_LINES]
-        glimpse = "\n".join(lines)
-        shown = glimpse if glimpse == shown.rstrip("\n") else glimpse + " …"
+    shown = printable(text) if whole else _glimpse(text)
     body = Text(printable(prompt), "prompt")
     body.append(shown, "default")
     return Group(Text(f"\n  {title}", "label"), Padding(body, (0, 2, 0, 4)))
+
+
+def _glimpse(text: str) -> str:
+    shown = printable(text)
+    lines = shown[:_GLIMPSE_CHARACTERS].splitlines()[:_GLIMPSE_LINES]
+    glimpse = "\n".join(lines)
+    return glimpse if glimpse == shown.rstrip("\n") else glimpse + " …"
 
 
 def end_report(result: TrainResult, *, width: int, is_terminal: bool) -> Iterator[RenderableType]:
@@ -96,7 +127,7 @@ def end_report(result: TrainResult, *, width: int, is_terminal: bool) -> Iterato
 
 def _before_and_after(result: TrainResult, *, side_by_side: bool) -> RenderableType:
     prompt = printable(result.prompt)
-    before = Text(prompt, "prompt").append(printable(result.first_sample).strip("\n"), "label")
+    before = Text(prompt, "prompt").append(_glimpse(result.first_sample.strip("\n")), "label")
     after = Text(prompt, "prompt").append(printable(result.last_sample).rstrip("\n"), "default")
     if not side_by_side:
         parts: list[RenderableType] = []

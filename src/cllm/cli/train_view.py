@@ -19,7 +19,7 @@ from cllm.cli.output import Output
 from cllm.cli.prepare_view import PrepareView, print_report
 from cllm.cli.quantities import clock, count, decimals
 from cllm.cli.tables import remark
-from cllm.cli.train_report import end_report, plan_facts, sample_block
+from cllm.cli.train_report import end_report, plan_facts, profile_table, sample_block
 from cllm.jobs.events import (
     Advised,
     Event,
@@ -27,6 +27,7 @@ from cllm.jobs.events import (
     Planned,
     Prepared,
     Preparing,
+    Profiled,
     Sampled,
     Saved,
     Stepped,
@@ -97,6 +98,9 @@ class TrainView:
                 self._output.print(remark(f"note: {event.message}", "warn"))
             case Saved():
                 pass
+            case Profiled():
+                self._stop()
+                self._output.print(profile_table(event))
             case Finished():
                 self._finish(event)
 

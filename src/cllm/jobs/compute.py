@@ -48,6 +48,14 @@ class Compute(Protocol):
         """A writer with the weights as they stand in training."""
         ...
 
+    def phases(self, learner: Learner) -> dict[str, float]:
+        """Seconds by kind of work inside the steps so far, where they are known."""
+        ...
+
+    def peak_flops_per_s(self) -> float | None:
+        """What products alone reach, measured now; None where that is not known."""
+        ...
+
 
 def choose_compute(home: Path, settings: TrainSettings) -> tuple[Compute, str | None]:
     """The faster way that this machine has, and a line to say where it is the slower one.
@@ -108,6 +116,20 @@ class CompiledCompute:
         assert isinstance(learner, CompiledLearner)
         return EngineReader(learner)
 
+    def phases(self, learner: Learner) -> dict[str, float]:
+        """Seconds by kind of work inside the steps so far."""
+        from cllm.training.compiled_learner import CompiledLearner
+
+        assert isinstance(learner, CompiledLearner)
+        return learner.spent_s()
+
+    def peak_flops_per_s(self) -> float | None:
+        """What products alone reach, measured now."""
+        from cllm.native import product_peak
+
+        is_bfloat16 = self.precision == "bfloat16"
+        return product_peak(self._library, is_bfloat16=is_bfloat16, threads=self._threads)
+
 
 class TorchCompute:
     """Torch, on any of its devices."""
@@ -142,6 +164,15 @@ class TorchCompute:
     def runner(self, learner: Learner) -> Runner:
         """A writer with the weights as they stand in training."""
         return self.reader(learner.spec, learner.weights())
+
+    def phases(self, learner: Learner) -> dict[str, float]:
+        """Nothing is known of the inside of torch's steps."""
+        del learner
+        return {}
+
+    def peak_flops_per_s(self) -> float | None:
+        """Not measured."""
+        return None
 
 
 def _speed(compute: Compute, home: Path, identity: str, settings: TrainSettings) -> float:

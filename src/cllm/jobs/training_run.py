@@ -36,6 +36,7 @@ from cllm.training.events import (
     Planned,
     Prepared,
     Preparing,
+    Profiled,
     Sampled,
     TrainResult,
 )
@@ -43,6 +44,8 @@ from cllm.training.held_out import HeldOut
 from cllm.training.learner import Learner
 from cllm.training.metrics import MetricsLog, read_metrics
 from cllm.training.plan import Facts, decide, describe
+from cllm.training.profile import Profile
+from cllm.training.scaling import step_flops_per_token
 from cllm.training.schedule import Schedule, StepSchedule, TimedSchedule
 from cllm.training.trainer import Outcome, Surroundings, Trainer
 
@@ -88,6 +91,8 @@ class TrainingRun:
         learner = compute.learner(spec, weights, settings.train)
         around = self._surround(corpus, settings, held_out, sampler, compute, stop)
         weights, outcome = self._train(learner, around, corpus, settings, budget, stop)
+        if settings.train.profile:
+            self._tell(self._profile(around.profile, compute, learner, outcome))
         del learner
         reader = compute.reader(spec, weights)
         figures = self._figures(outcome, settings, spec, corpus)
@@ -254,6 +259,23 @@ class TrainingRun:
                 hint=f"Go on with: cllm runs resume {self._id}",
             )
         return _best_weights(learner, around.checkpoints, outcome), outcome
+
+    def _profile(
+        self, profile: Profile, compute: Compute, learner: Learner, outcome: Outcome
+    ) -> Profiled:
+        """What the loop's time went into, and what share of the peak the steps reached."""
+        trace = self._folder / "trace.json"
+        profile.write_trace(trace)
+        step_s, peak = profile.seconds["step"], compute.peak_flops_per_s()
+        profile.split("step", compute.phases(learner))
+        work = step_flops_per_token(learner.spec) * learner.context * outcome.num_windows
+        ordered = sorted(profile.seconds.items(), key=lambda row: -row[1])
+        return Profiled(
+            seconds=dict(ordered),
+            peak_share=work / step_s / peak if peak and step_s else None,
+            peak_flops_per_s=peak,
+            trace=trace,
+        )
 
     def _first_weights(self, spec: ModelSpec, seed: int) -> Weights:
         if self._request.from_model is not None:

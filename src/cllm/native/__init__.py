@@ -17,14 +17,16 @@ The code itself is C++ in `source/`, to be read in this order:
 - `threads.h`, `timing.h`: threads that meet, and where their time goes
 - `optimiser.h`: AdamW and Muon
 - `engine.h`: the threads' passes over a batch, and the sum of their gradients
+- `peak.h`: the speed of products alone
 - `api.cpp`: the functions that Python calls
 """
 
-from cllm.native.engine import Engine, Update
+from cllm.native.engine import PHASES, Engine, Update, product_peak
 from cllm.native.layout import Place, Shape, parameter_places
 from cllm.native.library import Library, find_library, load_library
 
 __all__ = [
+    "PHASES",
     "Engine",
     "Library",
     "Place",
@@ -33,4 +35,5 @@ __all__ = [
     "find_library",
     "load_library",
     "parameter_places",
+    "product_peak",
 ]

@@ -217,6 +217,17 @@ def _check_parameters(parameters: Float32[np.ndarray, " N"], size: int) -> None:
         raise ValueError("parameters must be one row in memory that can be written")
 
 
+def product_peak(library: Library, *, is_bfloat16: bool, threads: int, rounds: int = 10) -> float:
+    """Floating-point operations per second of matrix products alone, in the best round.
+
+    About 5 ms a round. Raises: MemoryError.
+    """
+    speed: float = library.functions.cllm_product_peak(int(is_bfloat16), threads, rounds)
+    if speed < 0:
+        raise MemoryError("no memory to measure products")
+    return speed
+
+
 def orthogonalise(
     library: Library, matrix: Float32[np.ndarray, "N M"], *, is_bfloat16: bool = False
 ) -> Float32[np.ndarray, "N M"]:

@@ -30,6 +30,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "score": (_REAL, (*(_POINTER,) * 3, _WHOLE, _WHOLE)),
     "last_logits": (None, (_POINTER, _POINTER, _WHOLE, _POINTER)),
     "spent": (None, (_POINTER, _POINTER)),
+    "product_peak": (_REAL, (_INT, _INT, _INT)),
     "orthogonalise": (_INT, (_POINTER, _POINTER, _WHOLE, _WHOLE, _INT)),
 }
 

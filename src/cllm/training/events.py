@@ -116,6 +116,19 @@ class Advised:
 
 
 @dataclass(frozen=True, slots=True)
+class Profiled:
+    """Where the time of the loop went: seconds by kind of work, the largest first.
+
+    `peak_share` is the work of the steps over what products alone would do in their time.
+    """
+
+    seconds: dict[str, float]
+    peak_share: float | None
+    peak_flops_per_s: float | None
+    trace: Path
+
+
+@dataclass(frozen=True, slots=True)
 class TrainResult:
     """How a run ended; `history` holds (step, train bits per byte, held-out bits per byte)."""
 
@@ -158,5 +171,16 @@ class Finished:
     result: TrainResult
 
 
-Event = Preparing | Prepared | Planned | Stepped | Validated | Sampled | Saved | Advised | Finished
+Event = (
+    Preparing
+    | Prepared
+    | Planned
+    | Stepped
+    | Validated
+    | Sampled
+    | Saved
+    | Advised
+    | Profiled
+    | Finished
+)
 Observe = Callable[[Event], None]

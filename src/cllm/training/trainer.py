@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cllm.config import TrainSettings
 from cllm.errors import TrainingError
@@ -13,13 +13,16 @@ from cllm.text.batches import Batches
 from cllm.training.advice import advise_on_loss, advise_on_overfitting
 from cllm.training.checkpoint import Checkpoints, Progress, Tensors
 from cllm.training.events import Advised, Observe, Sampled, Saved, Stepped, Validated
-from cllm.training.learner import Learner, Rates
+from cllm.training.learner import Batch, Learner, Rates
 from cllm.training.metrics import MetricsLog
+from cllm.training.profile import Profile
 from cllm.training.schedule import Schedule, TimedSchedule, warmup_stable_decay
 from cllm.training.scoring import Score
 
 # Validations and samples come at fixed shares of the run, whatever its length.
 _NUM_VALIDATIONS, _NUM_SAMPLES = 10, 4
+# Shorter windows than this teach less (docs/log.md).
+_LEAST_WINDOW = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +37,22 @@ class Surroundings:
     prompt: str
     stop_requested: Callable[[], bool]
     bytes_per_token: float
+    profile: Profile = field(default_factory=Profile)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How the loop ended: `state` is finished, interrupted or stopped early.
 
-    `first_step_at` is on `time.monotonic`'s clock; `num_steps` and `stepping_s` count this
-    life's steps and the time in them, without validation, samples and saving.
+    `first_step_at` is on `time.monotonic`'s clock; `num_steps`, `num_windows` and `stepping_s`
+    count this life's steps and the time in them, without validation, samples and saving.
     """
 
     state: str
     progress: Progress
     first_step_at: float | None
     num_steps: int
+    num_windows: int
     stepping_s: float
 
 
@@ -83,34 +88,37 @@ class Trainer:
         Raises: TrainingError when loss or gradients are not finite; the last checkpoint
         then holds the last good state.
         """
-        saved = time.monotonic()
-        first_step_at: float | None = None
-        first = self._progress.step
+        first, first_window = self._progress.step, self._progress.windows
         if first == 0 and self._around.checkpoints.load_last() is None:
             self._save()
             self._sample(0)
-        state = "finished"
-        while (share := self._schedule.progress(self._progress.step)) < 1.0:
-            self._step(share)
-            first_step_at = first_step_at or time.monotonic()
-            self._look(share)
-            if self._is_out_of_patience():
-                state = "stopped early"
-                break
-            if self._around.stop_requested():
-                state = "interrupted"
-                break
-            if time.monotonic() - saved >= self._settings.checkpoint_seconds:
-                self._save()
-                saved = time.monotonic()
+        with self._around.profile.span("Python"):
+            state, first_step_at = self._loop()
         self._save()
         return Outcome(
             state=state,
             progress=self._progress,
             first_step_at=first_step_at,
             num_steps=self._progress.step - first,
+            num_windows=self._progress.windows - first_window,
             stepping_s=self._stepping_s,
         )
+
+    def _loop(self) -> tuple[str, float | None]:
+        """Step until there is a reason to stop; returns it, and when the first step was done."""
+        saved, first_step_at = time.monotonic(), None
+        while (share := self._schedule.progress(self._progress.step)) < 1.0:
+            self._step(share)
+            first_step_at = first_step_at or time.monotonic()
+            self._look(share)
+            if self._is_out_of_patience():
+                return "stopped early", first_step_at
+            if self._around.stop_requested():
+                return "interrupted", first_step_at
+            if time.monotonic() - saved >= self._settings.checkpoint_seconds:
+                self._save()
+                saved = time.monotonic()
+        return "finished", first_step_at
 
     def _step(self, share: float) -> None:
         began = time.monotonic()
@@ -127,9 +135,12 @@ class Trainer:
         )
         parts = [settings.batch_size] * settings.accumulate
         starts = [progress.windows + sum(parts[:number]) for number in range(len(parts))]
-        figures = self._learner.step(
-            [self._batches.read(*part) for part in zip(starts, parts, strict=True)], rates
-        )
+        with self._around.profile.span("data"):
+            batches = [self._batches.read(*part) for part in zip(starts, parts, strict=True)]
+            if settings.context_ramp:
+                batches = [_shorter(batch, share) for batch in batches]
+        with self._around.profile.span("step"):
+            figures = self._learner.step(batches, rates)
         if not (math.isfinite(figures.nats) and math.isfinite(figures.gradient_norm)):
             raise TrainingError(
                 f"the loss ({figures.nats}) or its gradient ({figures.gradient_norm}) is not"
@@ -193,7 +204,8 @@ class Trainer:
     def _validate(self) -> None:
         if self._around.validate is None:
             return
-        score, bpb = self._around.validate(self._learner)
+        with self._around.profile.span("validation"):
+            score, bpb = self._around.validate(self._learner)
         nats, progress = score.nats_per_token, self._progress
         is_best = progress.best_nats is None or nats < progress.best_nats
         self._progress = replace(
@@ -222,7 +234,8 @@ class Trainer:
 
     def _sample(self, step: int) -> None:
         if self._around.sample is not None:
-            text = self._around.sample(self._learner)
+            with self._around.profile.span("samples"):
+                text = self._around.sample(self._learner)
             self._around.observe(Sampled(step, self._around.prompt, text))
 
     def _is_out_of_patience(self) -> bool:
@@ -231,5 +244,17 @@ class Trainer:
 
     def _save(self) -> None:
         self._around.metrics.flush()
-        path = self._around.checkpoints.save_last(self._learner.state(), self._progress)
+        with self._around.profile.span("checkpoints"):
+            path = self._around.checkpoints.save_last(self._learner.state(), self._progress)
         self._around.observe(Saved(self._progress.step, path))
+
+
+def _shorter(batch: Batch, share: float) -> Batch:
+    """The same tokens in shorter windows early in a run: they cost less and teach as much."""
+    ids, targets = batch
+    context = ids.shape[1]
+    part = 8 if share < 0.4 else 2 if share < 0.8 else 1
+    length = max(_LEAST_WINDOW, context // part)
+    if context % length:
+        return batch
+    return ids.reshape(-1, length), targets.reshape(-1, length)

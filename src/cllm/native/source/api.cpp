@@ -1,6 +1,7 @@
 // The functions that Python calls; see engine.py. No exception leaves them: those that need memory
 // return null, −1 or 0 where there is none, and all others work in memory taken before.
 #include "engine.h"
+#include "peak.h"
 
 using namespace cllm;
 
@@ -79,6 +80,15 @@ void cllm_last_logits(void *engine, const int32_t *ids, int64_t length, float *l
 }
 
 void cllm_spent(void *engine, double *seconds) noexcept { engine_at(engine).spent(seconds); }
+
+double cllm_product_peak(int is_bfloat16, int threads, int rounds) noexcept try {
+#if defined(__AVX512BF16__)
+    if (is_bfloat16) return product_peak<BFloat16>(threads, rounds);
+#endif
+    return is_bfloat16 ? -1 : product_peak<float>(threads, rounds);
+} catch (...) {
+    return -1;
+}
 
 int cllm_orthogonalise(float *to, const float *from, int64_t rows, int64_t columns,
                        int is_bfloat16) noexcept try {

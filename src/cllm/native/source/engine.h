@@ -33,13 +33,13 @@ public:
         int64_t head_size = shape.is_tied ? layout_.head.size() : 0;
         nats_.resize(threads), gains_.resize(threads), gradients_.resize(threads);
         sums_.resize(threads);
+        gradient_size_ = layout_.size + head_size;
         for (int i = 0; i < threads; i++) {
             float *own = nullptr, *head = nullptr;
             if (g_) {
-                gradients_[i].resize(layout_.size + head_size);
+                own = gradients_[i] = arena_.take<float>(gradient_size_);
                 gains_[i].resize(layout_.size);
                 sums_[i].resize(layout_.widest());
-                own = gradients_[i].data();
                 head = own + (shape.is_tied ? layout_.size : layout_.head.at);
             }
             passes_.push_back(std::make_unique<Pass<E>>(layout_, weights_, p_, own, head,
@@ -62,8 +62,7 @@ public:
                     double weight, bool is_first, Dropout dropout) override {
         threads_.run([&](int index) {
             pack(index);
-            auto &own = gradients_[index];
-            if (is_first) std::fill(own.begin(), own.end(), 0.0f);
+            if (is_first) memset(gradients_[index], 0, gradient_size_ * sizeof(float));
             threads_.meet();
             nats_[index] = share(index, ids, targets, sequences, length, float(weight), dropout);
             {
@@ -164,7 +163,7 @@ private:
         for (const Block &b : layout_.blocks)
             for (int64_t i = b.q_norm; i < b.q_norm + 2 * layout_.shape.head_width; i++) {
                 float sum = 0;
-                for (auto &one : gradients_) sum += one[i];
+                for (const float *one : gradients_) sum += one[i];
                 g_[i] = sum;
             }
     }
@@ -179,8 +178,8 @@ private:
             float *out = g_ + m.at + r * n;
             const float *w = p_ + m.at + r * n;
             std::fill(sum, sum + n, 0.0f);
-            for (const auto &one : gradients_) {
-                const float *part = one.data() + source + r * n;
+            for (const float *one : gradients_) {
+                const float *part = one + source + r * n;
                 for (int64_t c = 0; c < n; c++) sum[c] += part[c];
             }
             if (gain)
@@ -199,7 +198,10 @@ private:
     int64_t max_rows_;
     bool is_packed_ = false;
     std::vector<double> nats_;
-    std::vector<std::vector<float>> gradients_, gains_, sums_;
+    Arena arena_;
+    int64_t gradient_size_ = 0;
+    std::vector<float *> gradients_;
+    std::vector<std::vector<float>> gains_, sums_;
     std::vector<int64_t> gain_places_;
     std::vector<std::unique_ptr<Pass<E>>> passes_;
     std::unique_ptr<Optimiser<E>> optimiser_;

@@ -64,6 +64,14 @@ inline void convert(BFloat16 *to, const float *from, int64_t n) {
     for (; i < n; i++) to[i] = from_float<BFloat16>(from[i]);
 }
 
+inline void round_vector(float *to, Floats x) { *(Floats *)to = x; }
+
+#if defined(__AVX512BF16__)
+inline void round_vector(BFloat16 *to, Floats x) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+}
+#endif
+
 inline void convert(float *to, const BFloat16 *from, int64_t n) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) to[i] = to_float(from[i]);

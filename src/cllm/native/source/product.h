@@ -5,6 +5,7 @@
 // words of kPair numbers: word (row, k) at a + row * row_stride + k * word_stride.
 #pragma once
 
+#include "arena.h"
 #include "numbers.h"
 
 namespace cllm {
@@ -26,8 +27,6 @@ template <class E> struct Packed {
     const E *at;
     int64_t panel_stride;
 };
-
-inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 template <class E> inline int64_t packed_size(int64_t summed, int64_t columns) {
     return round_up(columns, kPanel) * round_up(summed, kPair<E>);
@@ -58,27 +57,23 @@ template <> struct Word<BFloat16> {
 };
 #endif
 
-template <Into mode, class E, int vectors>
-inline void put(const Floats *sums, void *c, int64_t columns) {
-    float *to = (float *)c;
-    if (columns == vectors * kLanes) {
-        if constexpr (mode == Into::kRound) {
-            convert((E *)c, (const float *)sums, columns);
-        } else {
-            for (int j = 0; j < vectors; j++) {
-                Floats *place = (Floats *)(to + j * kLanes);
-                *place = mode == Into::kAdd ? *place + sums[j] : sums[j];
-            }
-        }
-        return;
+// A whole row of a tile. The vectors are taken by value: sums whose address is taken would leave
+// the registers.
+template <Into mode, class E> inline void put(Floats sum, char *row, int vector) {
+    if constexpr (mode == Into::kRound) {
+        round_vector((E *)row + vector * kLanes, sum);
+    } else {
+        Floats *place = (Floats *)row + vector;
+        *place = mode == Into::kAdd ? *place + sum : sum;
     }
-    const float *values = (const float *)sums;
+}
+
+// The first numbers of a row.
+template <Into mode, class E> inline void put_some(const float *sums, char *row, int64_t columns) {
     for (int64_t i = 0; i < columns; i++) {
-        if constexpr (mode == Into::kRound) {
-            ((E *)c)[i] = from_float<E>(values[i]);
-        } else {
-            to[i] = mode == Into::kAdd ? to[i] + values[i] : values[i];
-        }
+        float *place = (float *)row + i;
+        if constexpr (mode == Into::kRound) ((E *)row)[i] = from_float<E>(sums[i]);
+        else *place = mode == Into::kAdd ? *place + sums[i] : sums[i];
     }
 }
 
@@ -87,7 +82,11 @@ __attribute__((noinline)) void tile(int64_t words, const E *a, int64_t row_strid
                                     int64_t word_stride, const E *b, char *c, int64_t c_stride,
                                     int64_t columns) {
     constexpr int kWide = kLanes * kPair<E>;
-    Floats sums[rows][vectors] = {};
+    Floats sums[rows][vectors];
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++) sums[r][j] = Floats{};
     const E *a4 = a + 4 * row_stride, *a8 = a + 8 * row_stride;
     // What is added to has mostly left the caches; it arrives while the sums are formed.
     if constexpr (mode == Into::kAdd)
@@ -109,8 +108,19 @@ __attribute__((noinline)) void tile(int64_t words, const E *a, int64_t row_strid
         a += word_stride, a4 += word_stride, a8 += word_stride;
         b += kPanel * kPair<E>;
     }
+    if (columns == vectors * kLanes) {
 #pragma GCC unroll 12
-    for (int r = 0; r < rows; r++) put<mode, E, vectors>(sums[r], c + r * c_stride, columns);
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+            for (int j = 0; j < vectors; j++) put<mode, E>(sums[r][j], c + r * c_stride, j);
+        return;
+    }
+    float kept[rows][vectors * kLanes];
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++) *(Floats *)(kept[r] + j * kLanes) = sums[r][j];
+    for (int r = 0; r < rows; r++) put_some<mode, E>(kept[r], c + r * c_stride, columns);
 }
 
 template <class E, int vectors, Into mode>
@@ -151,6 +161,49 @@ template <class E> struct WordBits {
     typedef uint32_t Type __attribute__((may_alias, aligned(2)));
 };
 
+#if defined(__AVX512F__)
+typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
+
+// The transpose of 16 rows of 16 words. Row r and row r + 8 interleaved become rows 2r and 2r + 1:
+// that turns the bits of (row, column) by one place, and four times by four.
+inline void transpose(Words *rows) {
+    for (int i = 0; i < 4; i++) {
+        Words next[16];
+#pragma GCC unroll 8
+        for (int r = 0; r < 8; r++) {
+            next[2 * r] = __builtin_shufflevector(rows[r], rows[r + 8], 0, 16, 1, 17, 2, 18, 3, 19,
+                                                  4, 20, 5, 21, 6, 22, 7, 23);
+            next[2 * r + 1] = __builtin_shufflevector(rows[r], rows[r + 8], 8, 24, 9, 25, 10, 26,
+                                                      11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < 16; r++) rows[r] = next[r];
+    }
+}
+#endif
+
+// The words of the first `count` of kLanes rows, as columns of `to`, as far as whole vectors go;
+// returns how many. It writes kLanes words to each row of `to`, also where there are fewer rows.
+template <class E>
+inline int64_t transpose_words(E *to, int64_t to_stride, const E *from, int64_t stride, int count,
+                               int64_t words) {
+    int64_t w = 0;
+#if defined(__AVX512F__)
+    for (; w + kLanes <= words; w += kLanes) {
+        Words rows[kLanes] = {};
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; r++)
+            if (r < count) rows[r] = *(const Words *)(from + r * stride + w * kPair<E>);
+        transpose(rows);
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; r++)
+            *(Words *)(to + (w + r) * to_stride) = rows[r];
+    }
+#endif
+    return w;
+}
+
 // ---- packing; each returns what `product` reads ----
 
 // B from rows along the summed axis: source[k][n].
@@ -188,55 +241,46 @@ template <class E> Packed<E> pack_rows(E *to, const E *from, int64_t k, int64_t 
 template <class E>
 Packed<E> pack_columns(E *to, const E *from, int64_t n, int64_t k, int64_t stride) {
     int64_t words = (k + kPair<E> - 1) / kPair<E>, panel_stride = words * kPair<E> * kPanel;
-    for (int64_t j = 0; j < n; j += kPanel) {
-        E *panel = to + j / kPanel * panel_stride;
-        for (int64_t c = 0; c < kPanel; c++) {
-            const E *row = from + (j + c) * stride;
-            bool is_there = j + c < n;
-            for (int64_t w = 0; w < words; w++)
-                for (int p = 0; p < kPair<E>; p++) {
-                    int64_t i = w * kPair<E> + p;
-                    panel[(w * kPanel + c) * kPair<E> + p] = is_there && i < k ? row[i] : E{};
-                }
-        }
+    for (int64_t j = 0; j < round_up(n, kPanel); j += kLanes) {
+        E *panel = to + j / kPanel * panel_stride + j % kPanel * kPair<E>;
+        const E *rows = from + j * stride;
+        int64_t done = 0;
+        if (j + kLanes <= n)
+            done = transpose_words<E>(panel, kPanel * kPair<E>, rows, stride, kLanes, k / kPair<E>);
+        for (int64_t c = 0; c < kLanes; c++)
+            for (int64_t i = done * kPair<E>; i < words * kPair<E>; i++)
+                panel[i / kPair<E> * kPanel * kPair<E> + c * kPair<E> + i % kPair<E>] =
+                    j + c < n && i < k ? rows[c * stride + i] : E{};
     }
     return {to, panel_stride};
 }
 
-typedef uint16_t Halves4 __attribute__((vector_size(8), aligned(2), may_alias));
-typedef uint32_t Words4 __attribute__((vector_size(16), aligned(4), may_alias));
-
-// Twelve words of two rows: to[c] holds even[c] and, unless it is null, odd[c].
-inline void interleave_tile(uint32_t *to, const uint16_t *even, const uint16_t *odd) {
-    for (int c = 0; c < 12; c += 4) {
-        Words4 words = __builtin_convertvector(*(const Halves4 *)(even + c), Words4);
-        if (odd) words |= __builtin_convertvector(*(const Halves4 *)(odd + c), Words4) << 16;
-        *(Words4 *)(to + c) = words;
-    }
-}
-
-// The transpose of source[k][m] as the left side, tile after tile.
+// The transpose of source[k][m] as the left side, tile after tile. Memory must go on for 16
+// numbers after the last: an arena's does.
 template <class E> Left<E> pack_left(E *to, const E *from, int64_t k, int64_t m, int64_t stride) {
     int64_t words = (k + kPair<E> - 1) / kPair<E>;
     int64_t tile_size = words * kTileRows * kPair<E>;
-    for (int64_t i = 0; i < words; i++) {
-        const E *row = from + i * kPair<E> * stride;
-        const E *next = (i + 1) * kPair<E> > k ? nullptr : row + stride;
-        E *word = to + i * kTileRows * kPair<E>;
-        int64_t c = 0;
-        if constexpr (kPair<E> == 2 && kTileRows == 12) {
-            for (; c + kTileRows <= m; c += kTileRows, word += tile_size) {
-                interleave_tile((uint32_t *)word, (const uint16_t *)(row + c),
-                                next ? (const uint16_t *)(next + c) : nullptr);
+    const E *start = to;
+    for (int64_t c = 0; c < m; c += kTileRows, to += tile_size) {
+        const E *row = from + c;
+        int64_t i = 0;
+#if defined(__AVX512F__)
+        // Loads may reach past the last column: what they bring belongs to rows that tiles skip.
+        // Each store of 16 words is 12 of this tile, and 4 that the next store overwrites.
+        if constexpr (kPair<E> == 2)
+            for (; i + 2 < words; i++, row += 2 * stride) {
+                Words even = __builtin_convertvector(*(const Halves *)row, Words);
+                Words odd = __builtin_convertvector(*(const Halves *)(row + stride), Words);
+                *(Words *)(to + i * kTileRows * 2) = even | odd << 16;
             }
-        }
-        for (; c < m; c += kTileRows, word += tile_size)
-            for (int64_t r = 0; r < kTileRows && c + r < m; r++) {
-                word[r * kPair<E>] = row[c + r];
-                if constexpr (kPair<E> == 2) word[r * 2 + 1] = next ? next[c + r] : E{};
-            }
+#endif
+        for (; i < words; i++, row += kPair<E> * stride)
+            for (int64_t r = 0; r < kTileRows && c + r < m; r++)
+                for (int p = 0; p < kPair<E>; p++)
+                    to[(i * kTileRows + r) * kPair<E> + p] =
+                        i * kPair<E> + p < k ? row[p * stride + r] : E{};
     }
-    return {to, kPair<E>, kTileRows * kPair<E>, tile_size};
+    return {start, kPair<E>, kTileRows * kPair<E>, tile_size};
 }
 
 // Rows of source[m][k], tile after tile: worth it where many panels read them.
@@ -245,12 +289,17 @@ Left<E> pack_left_rows(E *to, const E *from, int64_t m, int64_t k, int64_t strid
     typedef typename WordBits<E>::Type Bits;
     // The last word of an odd k holds what follows the row: its partner is zero.
     int64_t words = (k + kPair<E> - 1) / kPair<E>, tile_size = words * kTileRows * kPair<E>;
-    for (int64_t i = 0; i < m; i += kTileRows)
+    for (int64_t i = 0; i < m; i += kTileRows) {
+        E *tile = to + i / kTileRows * tile_size;
+        int64_t done = 0;
+        if (i + kTileRows <= m)
+            done = transpose_words<E>(tile, kTileRows * kPair<E>, from + i * stride, stride,
+                                      kTileRows, words);
         for (int64_t r = 0; r < kTileRows && i + r < m; r++) {
             const Bits *row = (const Bits *)(from + (i + r) * stride);
-            Bits *word = (Bits *)(to + i / kTileRows * tile_size) + r;
-            for (int64_t w = 0; w < words; w++) word[w * kTileRows] = row[w];
+            for (int64_t w = done; w < words; w++) ((Bits *)tile)[w * kTileRows + r] = row[w];
         }
+    }
     return {to, kPair<E>, kTileRows * kPair<E>, tile_size};
 }
 

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "arena.h"
 #include "product.h"
 #include "shape.h"
 
@@ -19,10 +20,9 @@ public:
         for (const Block &block : layout.blocks)
             for (const Matrix &m : {block.qkv, block.out, block.gate_up, block.down}) add(m);
         add(layout.head);
-        storage_.resize(stored_);
         for (auto &group : groups_) group.resize(kPanel * layout.widest());
         for (auto &line : lines_) line.resize(layout.widest());
-        E *next = storage_.data();
+        E *next = arena_.take<E>(stored_);
         for (size_t i = 0; i < matrices_.size(); i++) {
             const Matrix &m = matrices_[i];
             packed_[i].forward = {next, round_up(m.columns, kPair<E>) * kPanel};
@@ -76,7 +76,7 @@ private:
 
     std::vector<Matrix> matrices_;
     std::vector<PackedMatrix<E>> packed_;
-    std::vector<E> storage_;
+    Arena arena_;
     std::vector<std::vector<E>> groups_;
     std::vector<std::vector<float>> lines_;
     int64_t stored_ = 0;
