@@ -40,7 +40,7 @@ def train(
     ] = None,
     overwrite: OverwriteFlag = False,
     config: ConfigFlag = None,
-    ways: Annotated[_Ways | None, Parameter(name="*")] = None,
+    ways: Annotated[_Ways | None, Parameter(name="*", help="How the command behaves.")] = None,
     overrides: dict[str, Any],
 ) -> None:
     """Make a model from text: files, folders, patterns, - for standard input, or a corpus.
