@@ -79,7 +79,7 @@ def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
     seen = _seen_tokens(spec, facts)
     wanted = max(default_threads(), round(_tokens_per_step(seen) / spec.context))
     batch_size = train.batch_size or wanted
-    steps = train.steps or seen / (batch_size * train.accumulate * spec.context)
+    steps = float(train.steps or seen / (batch_size * train.accumulate * spec.context))
     chosen = {
         "batch_size": batch_size,
         "learning_rate": train.learning_rate or _learning_rate(spec.width),

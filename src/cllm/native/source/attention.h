@@ -24,17 +24,11 @@ public:
 
     // Norm, gain and rotation of every query and key head of one row of the product.
     void turn_row(const LayerTape<E> &t, const Block &block, int64_t row, int64_t position) {
-        float *raw = tape_.line(0), *turned = tape_.line(1);
-        convert(raw, t.raw + row * qkv_, qk_);
-        for (int64_t h = 0; h < heads_; h++) {
-            float *x = turned + h * D_;
-            const float *gain = parameters_ + gain_of(block, h);
-            t.scale_heads[row * heads_ + h] = to_unit(x, raw + h * D_, D_, s_.norm_epsilon);
-#pragma omp simd
-            for (int64_t j = 0; j < D_; j++) x[j] *= gain[j];
-            turn(x, &cos_[position * (D_ / 2)], &sin_[position * (D_ / 2)], D_);
-        }
-        convert(t.turned + row * qk_, turned, qk_);
+        for (int64_t h = 0; h < heads_; h++)
+            t.scale_heads[row * heads_ + h] =
+                turn_head(t.turned + row * qk_ + h * D_, t.raw + row * qkv_ + h * D_,
+                          parameters_ + gain_of(block, h), &cos_[position * (D_ / 2)],
+                          &sin_[position * (D_ / 2)], D_, s_.norm_epsilon);
     }
 
     // The sequence of T rows that starts at row r: fills t.weights and t.mixed.
@@ -52,8 +46,9 @@ public:
             E *weights = weights_of(t, r, h, T);
             for (int64_t i = 0; i < T; i++) {
                 float *row = tape_.scores + i * wide;
-                softmax(row, i + 1, scale_);
-                round_to_block(weights + i * wide, row, i + 1);
+                int64_t end = round_up(i + 1, kBlock);
+                std::fill(row + i + 1, row + end, -INFINITY);
+                softmax(weights + i * wide, row, end, scale_);
             }
             for (int64_t i = 0; i < T; i += kBlock)
                 product<Into::kRound, E>(std::min(kBlock, T - i), D_, std::min(i + kBlock, T),
@@ -75,10 +70,9 @@ public:
             const E *weights = weights_of(t, r, h, T), *d_out = tape_.d_mixed + r * q_ + h * D_;
             scores(d_out, q_, pack_columns(tape_.right, values, T, D_, qkv_), T);
             for (int64_t i = 0; i < T; i++) {
-                float *row = tape_.scores + i * wide;
-                convert(tape_.line(0), weights + i * wide, i + 1);
-                softmax_backward(row, tape_.line(0), i + 1, scale_);
-                round_to_block(d_scores + i * wide, row, i + 1);
+                // To the end of the block, where the weights are zeros.
+                softmax_backward(d_scores + i * wide, tape_.scores + i * wide, weights + i * wide,
+                                 round_up(i + 1, kBlock), scale_);
             }
             Packed<E> key_rows = pack_rows(tape_.right, keys, T, D_, qk_);
             for (int64_t i = 0; i < T; i += kBlock)
@@ -115,13 +109,6 @@ private:
                                      tape_.scores + j * wide + j, wide);
     }
 
-    // The first n numbers, then zeros to the end of the block.
-    void round_to_block(E *to, float *row, int64_t n) const {
-        int64_t end = round_up(n, kBlock);
-        for (int64_t j = n; j < end; j++) row[j] = 0;
-        convert(to, row, end);
-    }
-
     // to[j] += sum over i ≥ j's block of a[i, j] · b_i
     void add_transposed(float *to, const E *a, const E *b, int64_t stride, int64_t T) {
         int64_t wide = round_up(T, kBlock);
@@ -136,21 +123,9 @@ private:
     // From the gradient of head h after its rotation to that of the product's row.
     void turn_back_head(const LayerTape<E> &t, const Block &block, int64_t row, int64_t position,
                         int64_t h, float *dx) {
-        const float *gain = parameters_ + gain_of(block, h);
-        float *d_gain = gradient_ + gain_of(block, h);
-        float *unit = tape_.line(0), *out = tape_.line(1);
-        float scale = t.scale_heads[row * heads_ + h];
-        turn_back(dx, &cos_[position * (D_ / 2)], &sin_[position * (D_ / 2)], D_);
-        convert(unit, t.raw + row * qkv_ + h * D_, D_);
-#pragma omp simd
-        for (int64_t j = 0; j < D_; j++) {
-            unit[j] *= scale;
-            d_gain[j] += dx[j] * unit[j];
-            dx[j] *= gain[j];
-            out[j] = 0;
-        }
-        from_unit(out, dx, unit, scale, D_);
-        convert(t.raw + row * qkv_ + h * D_, out, D_);
+        turn_head_backward(t.raw + row * qkv_ + h * D_, dx, parameters_ + gain_of(block, h),
+                           gradient_ + gain_of(block, h), &cos_[position * (D_ / 2)],
+                           &sin_[position * (D_ / 2)], t.scale_heads[row * heads_ + h], D_);
     }
 
     const Shape &s_;

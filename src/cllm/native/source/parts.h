@@ -10,108 +10,132 @@
 
 namespace cllm {
 
-inline float sum_of_squares(const float *x, int64_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
-    return sum;
+template <class T> inline float sum_of_squares(const T *x, int64_t n) {
+    Floats sum = {};
+    by_vectors(n, [&](auto i) {
+        Floats a = load(x, i);
+        sum += a * a;
+    });
+    return sum_of(sum);
+}
+
+template <class T> inline float norm_scale(const T *x, int64_t n, float epsilon) {
+    return 1.0f / std::sqrt(sum_of_squares(x, n) / float(n) + epsilon);
 }
 
 // unit = x · scale; returns the scale.
-inline float to_unit(float *unit, const float *x, int64_t n, float epsilon) {
-    float scale = 1.0f / std::sqrt(sum_of_squares(x, n) / float(n) + epsilon);
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) unit[i] = x[i] * scale;
+template <class E> inline float to_unit(E *unit, const float *x, int64_t n, float epsilon) {
+    float scale = norm_scale(x, n, epsilon);
+    by_vectors(n, [&](auto i) { store(unit, i, load(x, i) * scale); });
     return scale;
 }
 
 // dx += scale · (du − u · mean(du · u))
-inline void from_unit(float *dx, const float *du, const float *unit, float scale, int64_t n) {
-    float inner = 0;
-#pragma omp simd reduction(+ : inner)
-    for (int64_t i = 0; i < n; i++) inner += du[i] * unit[i];
-    inner /= float(n);
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) dx[i] += scale * (du[i] - unit[i] * inner);
+template <class E>
+inline void from_unit(float *dx, const float *du, const E *unit, float scale, int64_t n) {
+    Floats products = {};
+    by_vectors(n, [&](auto i) { products += load(du, i) * load(unit, i); });
+    float inner = sum_of(products) / float(n);
+    by_vectors(n, [&](auto i) {
+        store(dx, i, load(dx, i) + scale * (load(du, i) - load(unit, i) * inner));
+    });
 }
 
-// Turns pair (j, j + n/2) by the angle whose cosine and sine are at j.
-inline void turn(float *x, const float *cos, const float *sin, int64_t n) {
+// Norm, gain and rotation of a head: pair (j, j + n/2) turns by the angle whose cosine and sine
+// are at j. Returns the norm's scale.
+template <class E>
+inline float turn_head(E *to, const E *x, const float *gain, const float *cos, const float *sin,
+                       int64_t n, float epsilon) {
     int64_t half = n / 2;
-    float *y = x + half;
-#pragma omp simd
-    for (int64_t j = 0; j < half; j++) {
-        float a = x[j], b = y[j];
-        x[j] = a * cos[j] - b * sin[j];
-        y[j] = b * cos[j] + a * sin[j];
-    }
+    float scale = norm_scale(x, n, epsilon);
+    by_vectors(half, [&](auto j) {
+        Floats a = load(x, j) * scale * load(gain, j);
+        Floats b = load(x + half, j) * scale * load(gain + half, j);
+        store(to, j, a * load(cos, j) - b * load(sin, j));
+        store(to + half, j, b * load(cos, j) + a * load(sin, j));
+    });
+    return scale;
 }
 
-inline void turn_back(float *x, const float *cos, const float *sin, int64_t n) {
+// From the gradient of turn_head's result, which is overwritten: that of x, in its place.
+template <class E>
+inline void turn_head_backward(E *x, float *d, const float *gain, float *d_gain, const float *cos,
+                               const float *sin, float scale, int64_t n) {
     int64_t half = n / 2;
-    float *y = x + half;
-#pragma omp simd
-    for (int64_t j = 0; j < half; j++) {
-        float a = x[j], b = y[j];
-        x[j] = a * cos[j] + b * sin[j];
-        y[j] = b * cos[j] - a * sin[j];
-    }
+    Floats products = {};
+    auto gain_backward = [&](int64_t from, auto j, Floats dy) {
+        Floats unit = load(x + from, j) * scale, du = dy * load(gain + from, j);
+        store(d_gain + from, j, load(d_gain + from, j) + dy * unit);
+        store(d + from, j, du);
+        products += du * unit;
+    };
+    by_vectors(half, [&](auto j) {
+        Floats a = load(d, j), b = load(d + half, j);
+        gain_backward(0, j, a * load(cos, j) + b * load(sin, j));
+        gain_backward(half, j, b * load(cos, j) - a * load(sin, j));
+    });
+    float inner = sum_of(products) / float(n) * scale;
+    by_vectors(n, [&](auto j) { store(x, j, scale * (load(d, j) - load(x, j) * inner)); });
 }
 
-// Written in vectors: compilers that honour NaN don't vectorise a maximum by themselves.
+inline Floats load_or_least(const float *x, Whole i) { return load(x, i); }
+inline Floats load_or_least(const float *x, Rest i) { return load(x, i, -INFINITY); }
+
 inline float largest(const float *x, int64_t n) {
     Floats tops = Floats{} - INFINITY;
-    int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) {
-        Floats next = *(const Floats *)(x + i);
+    by_vectors(n, [&](auto i) {
+        Floats next = load_or_least(x, i);
         tops = tops > next ? tops : next;
-    }
+    });
     float top = -INFINITY;
     for (int j = 0; j < kLanes; j++) top = top > tops[j] ? top : tops[j];
-    for (; i < n; i++) top = top > x[i] ? top : x[i];
     return top;
 }
 
-// softmax(scale · x) in place; returns log of the sum of e^(scale · x).
-inline float softmax(float *x, int64_t n, float scale) {
-    float top = largest(x, n), sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) {
-        x[i] = exponential((x[i] - top) * scale);
-        sum += x[i];
-    }
-    float inverse = 1.0f / sum;
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) x[i] *= inverse;
+// to = softmax(scale · x), which may be x and overwrites it; returns log of the sum of
+// e^(scale · x).
+template <class E> inline float softmax(E *to, float *x, int64_t n, float scale) {
+    float top = largest(x, n);
+    Floats sums = {};
+    by_vectors(n, [&](auto i) {
+        Floats power = exponential((load_or_least(x, i) - top) * scale);
+        store(x, i, power);
+        sums += power;
+    });
+    float sum = sum_of(sums), inverse = 1.0f / sum;
+    by_vectors(n, [&](auto i) { store(to, i, load(x, i) * inverse); });
     return top * scale + std::log(sum);
 }
 
-// d(scores) of p = softmax(scale · scores), in place of dp.
-inline void softmax_backward(float *dp, const float *p, int64_t n, float scale) {
-    float inner = 0;
-#pragma omp simd reduction(+ : inner)
-    for (int64_t i = 0; i < n; i++) inner += dp[i] * p[i];
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) dp[i] = p[i] * (dp[i] - inner) * scale;
+// From dp of p = softmax(scale · scores): d(scores).
+template <class E>
+inline void softmax_backward(E *d_scores, const float *dp, const E *p, int64_t n, float scale) {
+    Floats products = {};
+    by_vectors(n, [&](auto i) { products += load(dp, i) * load(p, i); });
+    float inner = sum_of(products);
+    by_vectors(n, [&](auto i) {
+        store(d_scores, i, load(p, i) * (load(dp, i) - inner) * scale);
+    });
 }
 
 // h = silu(gate) · up
-inline void swiglu(float *h, const float *gate, const float *up, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        h[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
+template <class E> inline void swiglu(E *h, const E *gate, const E *up, int64_t n) {
+    by_vectors(n, [&](auto i) {
+        Floats a = load(gate, i);
+        store(h, i, a / (1.0f + exponential(-a)) * load(up, i));
+    });
 }
 
-// From dh: h again, and the gradients of gate and up in their places.
-inline void swiglu_backward(float *h, float *gate, float *up, const float *dh, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        float sigmoid = 1.0f / (1.0f + exponential(-gate[i]));
-        float silu = gate[i] * sigmoid;
-        h[i] = silu * up[i];
-        gate[i] = dh[i] * up[i] * (sigmoid + silu * (1.0f - sigmoid));
-        up[i] = dh[i] * silu;
-    }
+// From dh, in their places: h again, and the gradients of gate and up.
+template <class E> inline void swiglu_backward(E *h, E *gate, E *up, int64_t n) {
+    by_vectors(n, [&](auto i) {
+        Floats a = load(gate, i), b = load(up, i), dh = load(h, i);
+        Floats sigmoid = 1.0f / (1.0f + exponential(-a));
+        Floats silu = a * sigmoid;
+        store(h, i, silu * b);
+        store(gate, i, dh * b * (sigmoid + silu * (1.0f - sigmoid)));
+        store(up, i, dh * silu);
+    });
 }
 
 // Kept or dropped, as a function of seed and place alone (splitmix64's finaliser).

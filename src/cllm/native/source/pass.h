@@ -81,19 +81,16 @@ private:
 
     void normalise(E *unit, float *scale, int64_t r, int64_t n) {
         Timed timed(spent, kElementwise);
-        for (int64_t i = r; i < r + n; i++) {
-            scale[i] = to_unit(tape_.line(0), tape_.x + i * s_.width, s_.width, s_.norm_epsilon);
-            convert(unit + i * s_.width, tape_.line(0), s_.width);
-        }
+        for (int64_t i = r; i < r + n; i++)
+            scale[i] = to_unit(unit + i * s_.width, tape_.x + i * s_.width, s_.width,
+                               s_.norm_epsilon);
     }
 
     void normalise_backward(const E *unit, const float *scale, int64_t r, int64_t n) {
         Timed timed(spent, kElementwise);
-        for (int64_t i = 0; i < n; i++) {
-            convert(tape_.line(0), unit + (r + i) * s_.width, s_.width);
-            from_unit(tape_.dx + (r + i) * s_.width, tape_.d_unit + i * s_.width, tape_.line(0),
-                      scale[r + i], s_.width);
-        }
+        for (int64_t i = 0; i < n; i++)
+            from_unit(tape_.dx + (r + i) * s_.width, tape_.d_unit + i * s_.width,
+                      unit + (r + i) * s_.width, scale[r + i], s_.width);
     }
 
     // x += from W^T over n rows, some of it dropped.
@@ -129,9 +126,9 @@ private:
         for (int64_t i = 0; i < n; i++) {
             const float *from = tape_.dx + (r + i) * s_.width;
             if (dropout_.share > 0) {
-                memcpy(tape_.line(0), from, s_.width * sizeof(float));
-                drop(tape_.line(0), site, r + i);
-                from = tape_.line(0);
+                memcpy(tape_.line, from, s_.width * sizeof(float));
+                drop(tape_.line, site, r + i);
+                from = tape_.line;
             }
             convert(tape_.rows_a + i * s_.width, from, s_.width);
         }
@@ -176,11 +173,9 @@ private:
                                    t.gate_up + r * 2 * f_);
             {
                 Timed timed(spent, kElementwise);
-                float *gate = tape_.line(0), *h = tape_.line(1);
                 for (int64_t i = 0; i < n; i++) {
-                    convert(gate, t.gate_up + (r + i) * 2 * f_, 2 * f_);
-                    swiglu(h, gate, gate + f_, f_);
-                    convert(tape_.rows_b + i * f_, h, f_);
+                    const E *gate = t.gate_up + (r + i) * 2 * f_;
+                    swiglu(tape_.rows_b + i * f_, gate, gate + f_, f_);
                 }
             }
             add_branch(r, n, tape_.rows_b, f_, w[3].forward, 2 * layer + 1);
@@ -220,13 +215,9 @@ private:
     // From dh in rows_b: h in its place, and the gradients of gate and up in theirs.
     void swiglu_rows_backward(E *gate_up, int64_t n) {
         Timed timed(spent, kElementwise);
-        float *gate = tape_.line(0), *h = tape_.line(1), *dh = tape_.line(2);
         for (int64_t i = 0; i < n; i++) {
-            convert(gate, gate_up + i * 2 * f_, 2 * f_);
-            convert(dh, tape_.rows_b + i * f_, f_);
-            swiglu_backward(h, gate, gate + f_, dh, f_);
-            convert(gate_up + i * 2 * f_, gate, 2 * f_);
-            convert(tape_.rows_b + i * f_, h, f_);
+            E *gate = gate_up + i * 2 * f_;
+            swiglu_backward(tape_.rows_b + i * f_, gate, gate + f_, f_);
         }
     }
 
@@ -271,7 +262,7 @@ private:
             return 0;
         }
         float at_target = logits[target];
-        float nats = softmax(logits, vocab, 1.0f) - at_target;
+        float nats = softmax(logits, logits, vocab, 1.0f) - at_target;
         if (weight > 0) {
             logits[target] -= 1.0f;
             if (wide > vocab) logits[vocab] = 0;

@@ -162,9 +162,6 @@ template <class E> struct WordBits {
 };
 
 #if defined(__AVX512F__)
-typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
-
 // The transpose of 16 rows of 16 words. Row r and row r + 8 interleaved become rows 2r and 2r + 1:
 // that turns the bits of (row, column) by one place, and four times by four.
 inline void transpose(Words *rows) {
@@ -181,7 +178,6 @@ inline void transpose(Words *rows) {
         for (int r = 0; r < 16; r++) rows[r] = next[r];
     }
 }
-#endif
 
 // The words of the first `count` of kLanes rows, as columns of `to`, as far as whole vectors go;
 // returns how many. It writes kLanes words to each row of `to`, also where there are fewer rows.
@@ -189,7 +185,6 @@ template <class E>
 inline int64_t transpose_words(E *to, int64_t to_stride, const E *from, int64_t stride, int count,
                                int64_t words) {
     int64_t w = 0;
-#if defined(__AVX512F__)
     for (; w + kLanes <= words; w += kLanes) {
         Words rows[kLanes] = {};
 #pragma GCC unroll 16
@@ -200,9 +195,14 @@ inline int64_t transpose_words(E *to, int64_t to_stride, const E *from, int64_t 
         for (int r = 0; r < kLanes; r++)
             *(Words *)(to + (w + r) * to_stride) = rows[r];
     }
-#endif
     return w;
 }
+#else
+template <class E>
+inline int64_t transpose_words(E *, int64_t, const E *, int64_t, int, int64_t) {
+    return 0;
+}
+#endif
 
 // ---- packing; each returns what `product` reads ----
 

@@ -28,10 +28,8 @@ template <class E> struct Tape {
     float *scale_out, *x, *dx;
     // Scratch.
     E *left, *right, *right2, *rows_a, *rows_b, *scores_e, *logits_e;
-    float *lines, *scores, *d_heads, *d_unit, *logits;
-    int64_t logit_rows, line_length;
-
-    float *line(int64_t index) const { return lines + index * line_length; }
+    float *line, *scores, *d_heads, *d_unit, *logits;
+    int64_t logit_rows;
 
     // For up to `rows` rows in sequences of up to `context`; `keeps` what backward needs.
     Tape(Arena &arena, const Shape &s, int64_t rows, int64_t context, bool keeps) {
@@ -54,8 +52,7 @@ template <class E> struct Tape {
         unit_out = arena.take<E>(rows * d);
         scale_out = arena.take<float>(rows);
         x = arena.take<float>(rows * d);
-        line_length = round_up(std::max(widest, wide), 64);
-        lines = arena.take<float>(3 * line_length);
+        line = arena.take<float>(d);
         scores = arena.take<float>(context * wide);
         right = arena.take<E>(packed_size<E>(std::max(context, kRows), widest));
         right2 = arena.take<E>(packed_size<E>(context, s.head_width));

@@ -24,9 +24,9 @@ _BASE_ENTRIES = {
     "bytes": raw_bytes.ENTRIES,
 }
 _ALL_CHARACTERS = 0x110000 - 0x800 + characters.BASE_ENTRIES
-# Powers of two by the number of characters: 100 kB → 512, 1 MB → 2,048, 10 MB → 4,096,
+# Powers of two by the number of characters: 100 kB → 512, 1 MB → 1,024, 10 MB → 4,096,
 # 100 MB → 8,192, 1 GB → 16,384. An entry should be seen often enough to learn its vector.
-_SIZES = ((200_000, 512), (700_000, 1024), (5_000_000, 2048), (50_000_000, 4096))
+_SIZES = ((300_000, 512), (2_000_000, 1024), (8_000_000, 2048), (50_000_000, 4096))
 _SIZES_ABOVE = ((500_000_000, 8192),)
 _LARGEST = 16_384
 
