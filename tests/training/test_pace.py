@@ -122,9 +122,14 @@ def test_rates_and_momentum_reach_the_learner(tmp_path):
     assert {rate.momentum for rate in rates} == {0.7}
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return load_library(tmp_path_factory.mktemp("native"))
+
+
 @pytest.mark.parametrize("changed", [{"dropout": 0.5}, {"momentum": 0.0}])
-def test_dropout_and_momentum_change_what_is_learned(tmp_path, changed):
-    library, spec = load_library(tmp_path / "native"), spec_of(32)
+def test_dropout_and_momentum_change_what_is_learned(library, changed):
+    spec = spec_of(32)
 
     def losses(settings):
         learner = CompiledLearner(library, spec, initial_weights(spec, 0), settings)

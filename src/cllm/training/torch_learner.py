@@ -32,6 +32,8 @@ class TorchLearner:
         dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
         self._optimiser = Optimiser(self.model, settings, dtype, fused_rows(spec))
         self._device = torch.device(settings.device)
+        # There the compiler's fused kernels gain much, and the first step can wait for them.
+        self._forward = torch.compile(self.model) if self._device.type == "cuda" else self.model
 
     @property
     def context(self) -> int:
@@ -43,7 +45,7 @@ class TorchLearner:
         num_targets = sum(int((targets >= 0).sum()) for _, targets in batches)
         nats = 0.0
         for ids, targets in batches:
-            logits = self.model(self._to_device(ids)).flatten(0, 1).float()
+            logits = self._forward(self._to_device(ids)).flatten(0, 1).float()
             wanted = self._to_device(targets).flatten()
             loss = F.cross_entropy(logits, wanted, ignore_index=-1, reduction="sum") / num_targets
             torch.autograd.backward(loss)

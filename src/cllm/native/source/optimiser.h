@@ -44,6 +44,7 @@ public:
         int64_t n = largest_short, m = largest_long;
         x_ = arena_.take<E>(n * m), a_ = arena_.take<E>(n * n);
         packed_ = arena_.take<E>(packed_size<E>(m, n) + packed_size<E>(n, m));
+        left_ = arena_.take<E>(round_up(n, kTileRows) * round_up(m, kPair<E>));
         f_ = arena_.take<float>(n * m), g_ = arena_.take<float>(n * n);
     }
 
@@ -52,48 +53,77 @@ public:
         bool is_tall = rows > columns;
         int64_t n = is_tall ? columns : rows, m = is_tall ? rows : columns;
         double squares = 0;
-        for (int64_t i = 0; i < rows; i++) {
-            float part = 0;
-            const float *row = from + i * columns;
-#pragma omp simd reduction(+ : part)
-            for (int64_t j = 0; j < columns; j++) part += row[j] * row[j];
-            squares += part;
-        }
+        for (int64_t i = 0; i < rows; i++) squares += sum_of_squares(from + i * columns, columns);
         float scale = float(1.0 / (std::sqrt(squares) * 1.01 + 1e-20));
         if (is_tall) transpose(f_, from, rows, columns);
-        else memcpy(f_, from, n * m * sizeof(float));
-        for (int64_t i = 0; i < n * m; i++) f_[i] *= scale;
-        convert(x_, f_, n * m);
-        for (int i = 0; i < kIterations; i++) iterate(n, m, i);
+        const float *wide = is_tall ? f_ : from;
+        by_vectors(n * m, [&](auto j) { store(x_, j, load(wide, j) * scale); });
+        for (int i = 0; i < kIterations; i++) iterate(n, m, i, is_tall ? f_ : to);
         if (is_tall) transpose(to, f_, n, m);
-        else memcpy(to, f_, n * m * sizeof(float));
     }
 
 private:
-    void iterate(int64_t n, int64_t m, int i) {
+    // The last iteration leaves its result in `result` too, unrounded.
+    void iterate(int64_t n, int64_t m, int i, float *result) {
         float a = kPolar[i][0] / 1.01, b = kPolar[i][1] / std::pow(1.01, 3);
         float c = kPolar[i][2] / std::pow(1.01, 5);
-        Left<E> x = rows_of(x_, m), square = rows_of(a_, n);
-        product<Into::kRound, E>(n, n, m, x, pack_columns(packed_, x_, n, m, m), a_, n);
-        product<Into::kStore, E>(n, n, n, square, pack_rows(packed_, a_, n, n, n), g_, n);
-#pragma omp simd
-        for (int64_t j = 0; j < n * n; j++) g_[j] = b * to_float(a_[j]) + c * g_[j];
-        convert(a_, g_, n * n);
-        product<Into::kStore, E>(n, m, n, square, pack_rows(packed_, x_, n, m, m), f_, m);
-#pragma omp simd
-        for (int64_t j = 0; j < n * m; j++) f_[j] += a * to_float(x_[j]);
-        convert(x_, f_, n * m);
+        lower_half<Into::kRound>(n, m, pack_left_rows(left_, x_, n, m, m),
+                                 pack_columns(packed_, x_, n, m, m), a_);
+        mirror(n);
+        lower_half<Into::kStore>(n, n, pack_left_rows(left_, a_, n, n, n),
+                                 pack_rows(packed_, a_, n, n, n), g_);
+        for (int64_t r = 0; r < n; r++) {
+            E *row = a_ + r * n;
+            const float *square = g_ + r * n;
+            by_vectors(r + 1, [&](auto j) {
+                store(row, j, b * load(row, j) + c * load(square, j));
+            });
+        }
+        mirror(n);
+        product<Into::kStore, E>(n, m, n, pack_left_rows(left_, a_, n, n, n),
+                                 pack_rows(packed_, x_, n, m, m), f_, m);
+        bool is_last = i + 1 == kIterations;
+        by_vectors(n * m, [&](auto j) {
+            Floats next = load(f_, j) + a * load(x_, j);
+            if (is_last) store(result, j, next);
+            else store(x_, j, next);
+        });
+    }
+
+    // Of a symmetric product: panel by panel the rows from the diagonal down.
+    template <Into mode, class C>
+    static void lower_half(int64_t n, int64_t summed, Left<E> left, Packed<E> right, C *to) {
+        for (int64_t j = 0; j < n; j += kPanel) {
+            int64_t tiles = j / kTileRows, row = tiles * kTileRows;
+            product<mode, E>(n - row, std::min<int64_t>(kPanel, n - j), summed,
+                             {left.at + tiles * left.tile_stride, left.row_stride,
+                              left.word_stride, left.tile_stride},
+                             {right.at + j / kPanel * right.panel_stride, right.panel_stride},
+                             to + row * n + j, n);
+        }
+    }
+
+    // a_'s upper half from its lower one, in strips of rows that stay in the cache.
+    void mirror(int64_t n) {
+        for (int64_t strip = 0; strip < n; strip += 16)
+            for (int64_t j = strip + 1; j < n; j++)
+                for (int64_t i = strip; i < std::min(strip + 16, j); i++)
+                    a_[i * n + j] = a_[j * n + i];
     }
 
     static void transpose(float *to, const float *from, int64_t rows, int64_t columns) {
-        for (int64_t i = 0; i < rows; i += 16)
-            for (int64_t j = 0; j < columns; j++)
-                for (int64_t k = i; k < std::min(i + 16, rows); k++)
-                    to[j * rows + k] = from[k * columns + j];
+        for (int64_t i = 0; i < rows; i += kLanes) {
+            const float *strip = from + i * columns;
+            int64_t count = std::min<int64_t>(kLanes, rows - i), done = 0;
+            if (count == kLanes)
+                done = transpose_words(to + i, rows, strip, columns, kLanes, columns);
+            for (int64_t j = done; j < columns; j++)
+                for (int64_t k = 0; k < count; k++) to[j * rows + i + k] = strip[k * columns + j];
+        }
     }
 
     Arena arena_;
-    E *x_, *a_, *packed_;
+    E *x_, *a_, *packed_, *left_;
     float *f_, *g_;
 };
 
