@@ -1,8 +1,9 @@
 """Tokens per second of training at the peers' own shape: 128 wide, 4 layers, 12 × 64 characters.
 
-Three programs take turns on the same text, each a process of its own: our trainer, a plain
-PyTorch loop over a GPT of that shape (as nanoGPT's, float32), and transformers' Trainer over a
-Qwen3 of that shape, in float32 and in bfloat16.
+Programs take turns on the same text, each a process of its own: our loop as `cllm train` runs it
+(steps, metrics and checkpoints on disk), with Muon and with AdamW; the plain PyTorch loop of
+`peers/nanogpt_like.py`, in float32; and transformers' Trainer over a Qwen3 of that shape, in
+float32 and in bfloat16.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from cllm.config import ModelSettings, TrainSettings
+from cllm.jobs.compute import choose_compute
 from cllm.jobs.threads import thread_environment
-from cllm.model import Transformer, spec_from_settings
+from cllm.model import initial_weights, spec_from_settings
 from cllm.text.batches import Batches
 from cllm.training.checkpoint import Checkpoints
 from cllm.training.metrics import MetricsLog
-from cllm.training.precision import measure_precision
 from cllm.training.schedule import StepSchedule
 from cllm.training.scoring import ArrayTokens
 from cllm.training.trainer import Surroundings, Trainer
+from cllm.workspace.home import home_folder
 from surroundings import surroundings
 
 WIDTH, LAYERS, HEADS, BATCH, CONTEXT = 128, 4, 4, 12, 64
+OURS = {"cllm": "muon", "cllm_adamw": "adamw"}
+PEERS = ("plain_loop", "transformers_float32", "transformers_bfloat16")
+PROGRAMS = (*OURS, *PEERS)
 
 
 def characters() -> tuple[ArrayTokens, int]:
@@ -46,78 +48,29 @@ def characters() -> tuple[ArrayTokens, int]:
     return ArrayTokens(np.array([alphabet[c] for c in text], dtype=np.uint32)), len(alphabet)
 
 
-class PeerBlock(nn.Module):
-    """LayerNorm, attention through the fused kernel, GELU: GPT-2's block without biases."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(WIDTH, bias=False), nn.LayerNorm(WIDTH, bias=False)
-        self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
-        self.out = nn.Linear(WIDTH, WIDTH, bias=False)
-        self.up = nn.Linear(WIDTH, 4 * WIDTH, bias=False)
-        self.down = nn.Linear(4 * WIDTH, WIDTH, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, length, _ = x.shape
-        heads = self.qkv(self.norm1(x)).view(rows, length, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(*heads, is_causal=True)
-        x = x + self.out(y.transpose(1, 2).reshape(rows, length, WIDTH))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
-
-
-class Peer(nn.Module):
-    """A GPT with learned positions."""
-
-    def __init__(self, vocab_size: int) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(vocab_size, WIDTH)
-        self.positions = nn.Embedding(CONTEXT, WIDTH)
-        self.blocks = nn.Sequential(*(PeerBlock() for _ in range(LAYERS)))
-        self.norm = nn.LayerNorm(WIDTH, bias=False)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
-        return F.linear(self.norm(self.blocks(x)), self.tokens.weight)
-
-
-def peer_loop(tokens: ArrayTokens, vocab_size: int) -> Callable[[int], float]:
-    """A plain loop, float32; returns seconds for a number of steps."""
-    torch.manual_seed(0)
-    model = Peer(vocab_size)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99))
-    text = torch.from_numpy(tokens.read(0, len(tokens)).astype(np.int64))
-
-    def run(steps: int) -> float:
-        start = time.perf_counter()
-        for _ in range(steps):
-            places = torch.randint(len(text) - CONTEXT - 1, (BATCH,)).tolist()
-            inputs = torch.stack([text[i : i + CONTEXT] for i in places])
-            targets = torch.stack([text[i + 1 : i + CONTEXT + 1] for i in places])
-            loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-        return time.perf_counter() - start
-
-    return run
-
-
 def ignore(event: object) -> None:
     """Nobody watches."""
     del event
 
 
-def our_trainer(tokens: ArrayTokens, vocab_size: int, precision: str) -> Callable[[int], float]:
-    """Our loop as `cllm train` runs it, checkpoints and metrics on disk included."""
+def our_loop(
+    tokens: ArrayTokens, vocab_size: int, optimizer: str, threads: int
+) -> Callable[[int], float]:
+    """`Trainer` over what this machine computes with; returns seconds for a number of steps."""
     shape = ModelSettings(width=WIDTH, layers=LAYERS, heads=HEADS, context=CONTEXT)
     spec = spec_from_settings(shape, vocab_size, "small")
-    settings = TrainSettings(batch_size=BATCH, learning_rate=1e-3, precision=precision)
+    # Whole windows throughout, and nothing dropped: the work that the peers do.
+    settings = TrainSettings(
+        batch_size=BATCH, learning_rate=1e-3, matrix_rate=1e-3, momentum=0.95, dropout=0.0,
+        optimizer=optimizer, context_ramp=False, threads=threads,
+    )  # fmt: skip
+    compute, advice = choose_compute(home_folder(), settings)
+    print(f"{compute.kind} engine, {compute.precision}{f'; {advice}' if advice else ''}")
+    decided = {"engine": compute.kind, "precision": compute.precision}
+    settings = settings.model_copy(update=decided)
 
     def run(steps: int) -> float:
         with tempfile.TemporaryDirectory() as name:
-            model = Transformer(spec)
-            model.initialise(torch.Generator().manual_seed(0))
             around = Surroundings(
                 checkpoints=Checkpoints(Path(name) / "checkpoints"),
                 metrics=MetricsLog(Path(name) / "metrics.jsonl", after_step=0, tensorboard=False),
@@ -128,17 +81,38 @@ def our_trainer(tokens: ArrayTokens, vocab_size: int, precision: str) -> Callabl
                 stop_requested=lambda: False,
                 bytes_per_token=1.0,
             )
-            batches = Batches(tokens, context=CONTEXT, batch_size=BATCH, seed=0)
-            trainer = Trainer(model, batches, settings, StepSchedule(steps), around)
-            return trainer.run().stepping_s
+            learner = compute.learner(spec, initial_weights(spec, 0), settings)
+            batches = Batches(tokens, context=CONTEXT, seed=0)
+            start = time.perf_counter()
+            Trainer(learner, batches, settings, StepSchedule(steps), around).run()
+            return time.perf_counter() - start
+
+    return run
+
+
+def plain_loop(tokens: ArrayTokens, vocab_size: int) -> Callable[[int], float]:
+    """The peer's own loop, float32; returns seconds for a number of steps."""
+    import torch
+
+    from peers.nanogpt_like import RECIPES, Loop
+
+    text = torch.from_numpy(tokens.read(0, len(tokens)).astype(np.int64))
+    loop = Loop(RECIPES["default"], text, vocab_size, seed=0)
+
+    def run(steps: int) -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            loop.advance(None)
+        return time.perf_counter() - start
 
     return run
 
 
 def transformers_trainer(
-    tokens: ArrayTokens, vocab_size: int, bf16: bool
+    tokens: ArrayTokens, vocab_size: int, is_bfloat16: bool
 ) -> Callable[[int], float]:
     """Transformers' Trainer over a Qwen3 of the same shape; returns its own train_runtime."""
+    import torch
     import transformers
 
     config = transformers.Qwen3Config(
@@ -166,7 +140,7 @@ def transformers_trainer(
                 per_device_train_batch_size=BATCH,
                 learning_rate=1e-3,
                 use_cpu=True,
-                bf16=bf16,
+                bf16=is_bfloat16,
                 report_to=[],
                 save_strategy="no",
                 logging_strategy="no",
@@ -179,61 +153,72 @@ def transformers_trainer(
     return run
 
 
-PROGRAMS = ("cllm", "plain_loop", "transformers_float32", "transformers_bfloat16")
-
-
-def run_program(name: str, steps: int) -> None:
+def run_program(name: str, steps: int, threads: int) -> None:
     """Warm one program up, time it, and print its tokens per second."""
-    torch.set_num_threads(os.cpu_count() or 1)
     tokens, vocab_size = characters()
-    if name == "cllm":
-        run = our_trainer(tokens, vocab_size, measure_precision("cpu"))
-    elif name == "plain_loop":
-        run = peer_loop(tokens, vocab_size)
+    if name in OURS:
+        run = our_loop(tokens, vocab_size, OURS[name], threads)
     else:
-        run = transformers_trainer(tokens, vocab_size, bf16=name.endswith("bfloat16"))
+        import torch
+
+        torch.set_num_threads(threads)
+        run = (
+            plain_loop(tokens, vocab_size)
+            if name == "plain_loop"
+            else transformers_trainer(tokens, vocab_size, name.endswith("bfloat16"))
+        )
     run(10)
     print(steps * BATCH * CONTEXT / run(steps))
 
 
-def child(name: str, steps: int) -> float:
-    """Tokens per second of one program, in a process of its own."""
+def child(name: str, options: argparse.Namespace) -> tuple[float, str]:
+    """Tokens per second of one program in a process of its own, and the first line it printed."""
     environment = dict(os.environ)
-    if name == "cllm":
+    if name in OURS:
         environment |= thread_environment()
-    command = [sys.executable, __file__, "--program", name, "--steps", str(steps)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return float(done.stdout.splitlines()[-1])
+    command = [sys.executable, __file__, "--program", name]
+    command += ["--steps", str(options.steps), "--threads", str(options.threads)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{name} ended with {done.returncode}:\n{done.stderr}")
+    lines = done.stdout.splitlines()
+    return float(lines[-1]), lines[0]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--program", choices=PROGRAMS)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--program", choices=PROGRAMS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.program:
-        run_program(options.program, options.steps)
+        run_program(options.program, options.steps, options.threads)
         return
     rates: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    computing = ""
     for _ in range(options.runs):
         for name in PROGRAMS:
-            rates[name].append(child(name, options.steps))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+            rate, first_line = child(name, options)
+            rates[name].append(rate)
+            computing = first_line if name in OURS else computing
+    print(f"ours: {computing}")
     for name, values in rates.items():
         spread = f"({min(values):,.0f} to {max(values):,.0f})"
-        print(f"{name:22} {medians[name]:9,.0f} tokens/s  {spread}")
+        print(f"{name:22} {statistics.median(values):9,.0f} tokens/s  {spread}")
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     best = max(medians["transformers_float32"], medians["transformers_bfloat16"])
     pairs = [ours / theirs for ours, theirs in zip(rates["cllm"], rates["plain_loop"], strict=True)]
     result = {
         "benchmark": "training",
         "shape": f"{WIDTH} wide, {LAYERS} layers, {BATCH}x{CONTEXT}",
-        "precision": measure_precision("cpu"),
+        "ours": computing,
         **{f"{name}_tokens_per_s": round(value) for name, value in medians.items()},
         "over_plain_loop": round(statistics.median(pairs), 3),
         "over_transformers_best": round(medians["cllm"] / best, 3),
         "runs": options.runs,
-        "torch": torch.__version__,
+        "steps": options.steps,
+        "threads": options.threads,
         **surroundings(),
     }
     print(json.dumps(result))

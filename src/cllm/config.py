@@ -85,7 +85,7 @@ class TrainSettings(_Section):
     """How the model is trained."""
 
     minutes: float | None = _setting(
-        None, "Wall time from Enter to the model saved.", short="minutes", gt=0.0
+        None, "Wall time from Enter to the end.", short="minutes", gt=0.0
     )
     steps: Annotated[int, Field(ge=0)] | None = _setting(
         None, "Optimiser steps, instead of a time.", short="steps"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from cllm.config import EngineKind, Precision, TrainSettings
-from cllm.errors import CllmError, SettingsError
+from cllm.errors import NativeError, SettingsError
 from cllm.infer.engine import Runner
 from cllm.jobs.machine import remembered
 from cllm.model.spec import ModelSpec
@@ -60,7 +60,8 @@ class Compute(Protocol):
 def choose_compute(home: Path, settings: TrainSettings) -> tuple[Compute, str | None]:
     """The faster way that this machine has, and a line to say where it is the slower one.
 
-    What was measured once stays in `home`. Raises: SettingsError, StorageError.
+    What was measured once stays in `home`. Raises: SettingsError, StorageError; NativeError
+    when the compiled engine was asked for by name and there is none.
     """
     if settings.device != "cpu" or settings.engine == "torch":
         if settings.engine == "compiled":
@@ -71,7 +72,7 @@ def choose_compute(home: Path, settings: TrainSettings) -> tuple[Compute, str | 
 
     try:
         library = load_library(home / "native")
-    except CllmError as error:
+    except NativeError as error:
         if settings.engine == "compiled":
             raise
         return TorchCompute(
@@ -95,7 +96,7 @@ class CompiledCompute:
             )
         else:
             self.precision = settings.precision
-        self.flops_per_s = _speed(self, home, library.identity, settings)
+        self.flops_per_s = _speed(self.learner, self.precision, home, library.identity, settings)
 
     def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
         """A model in training; `settings` are decided."""
@@ -144,7 +145,7 @@ class TorchCompute:
         measured = torch_precision(settings.device)
         self.precision = measured if settings.precision == "auto" else settings.precision
         identity = f"torch {torch.__version__} on {settings.device}"
-        self.flops_per_s = _speed(self, home, identity, settings)
+        self.flops_per_s = _speed(self.learner, self.precision, home, identity, settings)
 
     def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
         """A model in training; `settings` are decided."""
@@ -175,17 +176,23 @@ class TorchCompute:
         return None
 
 
-def _speed(compute: Compute, home: Path, identity: str, settings: TrainSettings) -> float:
+def _speed(
+    make: Callable[[ModelSpec, Weights, TrainSettings], Learner],
+    precision: Precision,
+    home: Path,
+    identity: str,
+    settings: TrainSettings,
+) -> float:
     from cllm.training.speed import measure_speed
 
     threads = settings.threads or default_threads()
     decided = settings.model_copy(
-        update={"precision": compute.precision, "threads": threads, "dropout": 0.0}
+        update={"precision": precision, "threads": threads, "dropout": 0.0}
     )
     return remembered(
         home,
-        f"speed | {identity} | {compute.precision} | {threads} threads",
-        lambda: measure_speed(compute.learner, decided),
+        f"speed | {identity} | {precision} | {threads} threads",
+        lambda: measure_speed(make, decided),
     )
 
 

@@ -21,12 +21,12 @@ def remembered(home: Path, what: str, measure: Callable[[], T]) -> T:
     path = home / "machine.json"
     key = f"{_processor()} | {what}"
     try:
-        known = read_json(path)["facts"] if path.exists() else {}
-        if key in known:
-            fact: T = known[key]
-            return fact
-    except (IntegrityError, KeyError, TypeError, AttributeError):
+        known = dict(read_json(path)["facts"]) if path.exists() else {}
+    except (IntegrityError, KeyError, TypeError, ValueError):
         known = {}
+    if key in known:
+        fact: T = known[key]
+        return fact
     measured = measure()
     write_json(path, {"version": 2, "facts": {**known, key: measured}})
     return measured

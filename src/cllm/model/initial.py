@@ -14,6 +14,7 @@ from cllm.model.weights import Weights
 _EMBEDDING_RMS = 0.2
 _SHARED_PART = 0.5
 _HEAD_GAIN = 1.5
+_LOOKING_LAYERS = 2
 _SLOWEST_TURN = 0.02
 
 
@@ -23,7 +24,7 @@ def initial_weights(spec: ModelSpec, seed: int) -> Weights:
     Matrices that read the residual stream are normal with deviation 0.02 at width 768, growing
     as 1/√width for narrower models; those that write to it are 0, so that each block begins as
     the identity. All embeddings share a part in one direction, and from it the heads of the
-    first block begin by looking 1, 2, 3 … tokens back. Gains are 1 but for those heads'.
+    first two blocks begin by looking 1, 2, 3 … tokens back. Gains are 1 but for those heads'.
     Source: this project.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, 0]))
@@ -39,8 +40,8 @@ def initial_weights(spec: ModelSpec, seed: int) -> Weights:
     shared = random.standard_normal(spec.width, np.float32)
     shared /= np.linalg.norm(shared)
     weights["embedding.weight"] = _embeddings(weights["embedding.weight"], shared)
-    if spec.layers and spec.width > 1:
-        _look_back(weights, spec, shared, random)
+    for layer in range(min(spec.layers, _LOOKING_LAYERS)):
+        _look_back(weights, layer, spec, shared, random)
     return weights
 
 
@@ -57,9 +58,13 @@ def _embeddings(drawn: NDArray[np.float32], shared: NDArray[np.float32]) -> NDAr
 
 
 def _look_back(
-    weights: Weights, spec: ModelSpec, shared: NDArray[np.float32], random: np.random.Generator
+    weights: Weights,
+    layer: int,
+    spec: ModelSpec,
+    shared: NDArray[np.float32],
+    random: np.random.Generator,
 ) -> None:
-    """Let head h of the first block attend to the token h + 1 places back.
+    """Let head h of a block attend to the token h + 1 places back.
 
     Read off the shared direction, every query is one vector and every key the same turned by
     the angles of that distance; rotary positions then make their product largest there. With
@@ -69,7 +74,7 @@ def _look_back(
     frequency = spec.rope_base ** (-np.arange(half) * 2.0 / width)
     turns = frequency > _SLOWEST_TURN
     scale = math.sqrt(width / max(turns.sum(), 1)) / (_SHARED_PART * math.sqrt(spec.width))
-    qkv = weights["blocks.0.attention.qkv.weight"].reshape(-1, width, spec.width)
+    qkv = weights[f"blocks.{layer}.attention.qkv.weight"].reshape(-1, width, spec.width)
     group = spec.heads // spec.kv_heads
     for key_head in range(spec.kv_heads):
         phase = random.uniform(0.0, 2.0 * math.pi, half)
@@ -80,4 +85,4 @@ def _look_back(
             qkv[head] += (scale * np.outer(query, shared)).astype(np.float32)
         qkv[spec.heads + key_head] += (scale * np.outer(key, shared)).astype(np.float32)
     for name in ("q_norm", "k_norm"):
-        weights[f"blocks.0.attention.{name}.weight"][:] = _HEAD_GAIN
+        weights[f"blocks.{layer}.attention.{name}.weight"][:] = _HEAD_GAIN

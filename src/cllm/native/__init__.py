@@ -17,6 +17,7 @@ The code itself is C++ in `source/`, to be read in this order:
 - `threads.h`, `timing.h`: threads that meet, and where their time goes
 - `optimiser.h`: AdamW and Muon
 - `engine.h`: the threads' passes over a batch, and the sum of their gradients
+- `arena.h`: memory that is given back all at once
 - `peak.h`: the speed of products alone
 - `api.cpp`: the functions that Python calls
 """

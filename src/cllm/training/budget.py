@@ -45,5 +45,5 @@ def available_s(asked_s: float, spent_s: float) -> float:
 
 
 def _saving_s(spec: ModelSpec) -> float:
-    # Weights and moments, 12 bytes each, at the speed of a slow disk.
-    return 0.2 + spec.num_parameters * 12 / 200e6
+    # The report takes most of it; weights and moments, 12 bytes each, at a slow disk's speed.
+    return 0.9 + spec.num_parameters * 12 / 200e6

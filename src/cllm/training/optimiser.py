@@ -174,7 +174,8 @@ class Optimiser:
         beta = self._settings.beta2
         square.lerp_(step.square().mean(1), 1 - beta)
         even: Tensor = step / ((square / (1 - beta**self._num_steps)).sqrt() + 1e-10)[:, None]
-        even.mul_(step.norm() / even.norm())
+        # A matrix behind one that is still 0 has no gradient: its step stays 0.
+        even.mul_(step.norm() / even.norm().clamp_min(1e-20))
         return even
 
     @torch.no_grad()

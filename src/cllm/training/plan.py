@@ -83,7 +83,7 @@ def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
     chosen = {
         "batch_size": batch_size,
         "learning_rate": train.learning_rate or _learning_rate(spec.width),
-        "matrix_rate": train.matrix_rate or _matrix_rate(spec.width),
+        "matrix_rate": train.matrix_rate or _MATRIX_RATE,
         "momentum": _momentum(steps) if train.momentum is None else train.momentum,
         "dropout": _dropout(spec, facts) if train.dropout is None else train.dropout,
         "engine": facts.engine,
@@ -181,22 +181,25 @@ def _tokens_per_step(seen_tokens: float) -> float:
 
 
 def _learning_rate(width: int) -> float:
-    return 6e-3 * math.sqrt(96 / width)
+    """AdamW's rate for tables and gains: level up to width 128, then as 1/√width."""
+    return 1e-2 * math.sqrt(128 / max(width, 128))
 
 
-def _matrix_rate(width: int) -> float:
-    return 1e-2 * math.sqrt(96 / width)
+# Muon's rate does not depend on the width (64 to 256 tried).
+_MATRIX_RATE = 1.2e-2
 
 
 def _momentum(steps: float) -> float:
-    """A mean over about a fiftieth of the run, at most over 20 steps."""
-    return min(0.95, max(0.5, 1.0 - 50.0 / max(steps, 1.0)))
+    """Muon's: a short run can't wait for a long mean."""
+    return min(0.95, max(0.8, 0.8 + 0.05 * math.log2(max(steps, 1.0) / 400)))
 
 
 def _dropout(spec: ModelSpec, facts: Facts) -> float:
-    """None while the text is new; more with every reading of it by a larger model."""
+    """None while the text is new, then more with every reading of it."""
     readings = _seen_tokens(spec, facts) / max(facts.train_tokens, 1)
-    return 0.0 if readings < 8 else 0.1 if readings < 30 else 0.2
+    if readings < 4:
+        return 0.0
+    return 0.05 if readings < 20 else 0.1 if readings < 60 else 0.2
 
 
 def default_threads() -> int:

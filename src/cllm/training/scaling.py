@@ -76,7 +76,7 @@ def step_flops_per_token(spec: ModelSpec) -> float:
 
 
 # What share of the speed at width 128 is reached at other widths (benchmarks/training_shares.py).
-_SPEED_BY_WIDTH = ((32, 0.45), (64, 0.75), (96, 0.9), (128, 1.0), (256, 1.08), (384, 1.12))
+_SPEED_BY_WIDTH = ((32, 0.5), (64, 0.8), (96, 0.92), (128, 1.0), (256, 1.08), (384, 1.12))
 
 
 def tokens_per_s(spec: ModelSpec, flops_per_s: float) -> float:

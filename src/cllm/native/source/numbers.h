@@ -39,9 +39,6 @@ struct BFloat16 {
 template <class E> constexpr int kPair = 1;
 template <> constexpr int kPair<BFloat16> = 2;
 
-inline float to_float(float x) { return x; }
-inline float to_float(BFloat16 x) { return __builtin_bit_cast(float, uint32_t(x.bits) << 16); }
-
 template <class E> inline E from_float(float x);
 template <> inline float from_float<float>(float x) { return x; }
 // To nearest, ties to even; a NaN stays one.
@@ -73,11 +70,6 @@ inline void round_vector(BFloat16 *to, Floats x) {
     _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)x));
 }
 #endif
-
-inline void convert(float *to, const BFloat16 *from, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) to[i] = to_float(from[i]);
-}
 
 // ---- rows in vectors ----
 

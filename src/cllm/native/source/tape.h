@@ -11,7 +11,7 @@
 namespace cllm {
 
 // Rows taken through a chain of products together: small enough for a core's own cache.
-constexpr int64_t kRows = 384;
+constexpr int64_t kRows = 516;
 // Queries and keys whose scores are computed together; blocks above the diagonal are skipped.
 constexpr int64_t kBlock = 32;
 
