@@ -1,7 +1,7 @@
 """Tokens per second of training at the peers' own shape: 128 wide, 4 layers, 12 × 64 characters.
 
 Programs take turns on the same text, each a process of its own: our loop as `cllm train` runs it
-(steps, metrics and checkpoints on disk), with Muon and with AdamW; the plain PyTorch loop of
+(steps, batches and metrics), with Muon and with AdamW; the plain PyTorch loop of
 `peers/nanogpt_like.py`, in float32; and transformers' Trainer over a Qwen3 of that shape, in
 float32 and in bfloat16.
 """
@@ -56,7 +56,7 @@ def ignore(event: object) -> None:
 def our_loop(
     tokens: ArrayTokens, vocab_size: int, optimizer: str, threads: int
 ) -> Callable[[int], float]:
-    """`Trainer` over what this machine computes with; returns seconds for a number of steps."""
+    """`Trainer` over what this machine computes with; returns seconds in a number of steps."""
     shape = ModelSettings(width=WIDTH, layers=LAYERS, heads=HEADS, context=CONTEXT)
     spec = spec_from_settings(shape, vocab_size, "small")
     # Whole windows throughout, and nothing dropped: the work that the peers do.
@@ -83,9 +83,8 @@ def our_loop(
             )
             learner = compute.learner(spec, initial_weights(spec, 0), settings)
             batches = Batches(tokens, context=CONTEXT, seed=0)
-            start = time.perf_counter()
-            Trainer(learner, batches, settings, StepSchedule(steps), around).run()
-            return time.perf_counter() - start
+            trainer = Trainer(learner, batches, settings, StepSchedule(steps), around)
+            return trainer.run().stepping_s
 
     return run
 

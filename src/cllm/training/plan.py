@@ -34,6 +34,8 @@ _SHAPES = (
 )
 _DEFAULT_TRAIN_S = 240.0
 _LEAST_CONTEXT = 8
+# Larger models learn a text by heart sooner than they learn from it; the law does not know.
+_MOST_PARAMETERS_PER_BYTE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,9 @@ def _shape(model: ModelSettings, facts: Facts) -> ModelSpec:
     is_open = model.preset is None and model.width is None
     if is_open and facts.train_s is not None:
         specs = [_spec(model, shape, facts) for shape in _SHAPES]
-        spec = min(specs, key=lambda spec: expected_bits_per_byte(spec, facts))
+        most = max(_MOST_PARAMETERS_PER_BYTE * facts.train_bytes, block_parameters(specs[0]))
+        fitting = [spec for spec in specs if block_parameters(spec) <= most]
+        spec = min(fitting, key=lambda spec: expected_bits_per_byte(spec, facts))
     elif is_open:
         spec = _spec(model, (128, 4, 4), facts)
     else:
