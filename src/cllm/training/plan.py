@@ -18,7 +18,6 @@ from cllm.training.scaling import block_parameters, scaling_law, tokens_per_s
 
 # Widths to choose from, with the layers and heads that go with each.
 _SHAPES = (
-    (32, 2, 2),
     (48, 2, 2),
     (64, 2, 2),
     (80, 3, 3),
