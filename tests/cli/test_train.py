@@ -54,7 +54,7 @@ def test_a_plan_says_what_would_be_trained_and_trains_nothing(
     assert plan["engine"] in ("compiled", "torch") and plan["tokens_per_s"] > 0
     assert left_behind(home) == []
     shown = cllm_command(*arguments).stdout
-    assert f"{plan['num_parameters']:,} parameters" in shown.replace("\u202f", ",")
+    assert f"{plan['num_parameters']:,} parameters" in shown
     assert "bits per byte" in shown and "after 2 min" in shown
     assert left_behind(home) == []
     listed = cllm_command("runs", "list", "--json")

@@ -48,7 +48,7 @@ def measured(monkeypatch):
 
 @pytest.fixture
 def without_engine(monkeypatch):
-    monkeypatch.undo()  # whatever the other fixtures put in the place of the loader
+    # In the place of what `compiled_once` put there.
     monkeypatch.setattr("cllm.native.load_library", load_library)
     monkeypatch.setenv("CLLM_NATIVE", "off")
 
@@ -91,9 +91,7 @@ def test_a_damaged_file_is_measured_anew(tmp_path, measured, damage):
     assert len(facts(tmp_path)) == 2
 
 
-def test_switched_off_torch_does_the_work_and_one_line_says_so(
-    tmp_path, measured, without_engine, monkeypatch
-):
+def test_switched_off_torch_does_the_work_and_one_line_says_so(tmp_path, measured, without_engine):
     compute, advice = choose_compute(tmp_path, SETTINGS)
     assert (compute.kind, compute.precision) == ("torch", "float32")
     assert "\n" not in advice

@@ -157,5 +157,3 @@ def test_a_timed_run_ends_in_time_though_the_machine_slows_down(tmp_path):
     assert outcome.state == "finished"
     assert taken_s == pytest.approx(asked_s, rel=0.05)
     assert steps[-1].learning_rate < 0.02 * SETTINGS.learning_rate
-    halves = [step.elapsed_s < asked_s / 2 for step in steps]
-    assert sum(halves) > 1.5 * (len(steps) - sum(halves)), "it was slowed down"

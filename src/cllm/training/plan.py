@@ -18,8 +18,8 @@ from cllm.training.scaling import block_parameters, scaling_law, tokens_per_s
 
 # Widths to choose from, with the layers and heads that go with each.
 _SHAPES = (
-    (48, 2, 2),
-    (64, 2, 2),
+    (48, 2, 3),
+    (64, 2, 4),
     (80, 3, 3),
     (96, 3, 3),
     (128, 4, 4),
@@ -84,7 +84,7 @@ def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
     chosen = {
         "batch_size": batch_size,
         "learning_rate": train.learning_rate or _learning_rate(spec.width),
-        "matrix_rate": train.matrix_rate or _MATRIX_RATE,
+        "matrix_rate": train.matrix_rate or _matrix_rate(steps),
         "momentum": _momentum(steps) if train.momentum is None else train.momentum,
         "dropout": _dropout(spec, facts) if train.dropout is None else train.dropout,
         "engine": facts.engine,
@@ -184,25 +184,26 @@ def _tokens_per_step(seen_tokens: float) -> float:
 
 
 def _learning_rate(width: int) -> float:
-    """AdamW's rate for tables and gains: level up to width 128, then as 1/√width."""
-    return 1e-2 * math.sqrt(128 / max(width, 128))
+    """AdamW's rate for tables and gains: level up to width 128, then as 1/width."""
+    return 1e-2 * 128 / max(width, 128)
 
 
-# Muon's rate does not depend on the width (64 to 256 tried).
-_MATRIX_RATE = 1.2e-2
+def _matrix_rate(steps: float) -> float:
+    """Muon's rate: the same at every width from 64 to 256."""
+    return 1.2e-2 if steps <= 500 else 1e-2
 
 
 def _momentum(steps: float) -> float:
     """Muon's: a short run can't wait for a long mean."""
-    return min(0.95, max(0.8, 0.8 + 0.05 * math.log2(max(steps, 1.0) / 400)))
+    return min(0.9, max(0.8, 0.8 + 0.05 * math.log2(max(steps, 1.0) / 400)))
 
 
 def _dropout(spec: ModelSpec, facts: Facts) -> float:
-    """None while the text is new, then more with every reading of it."""
+    """None while the text is new, then a little; more was never better."""
     readings = _seen_tokens(spec, facts) / max(facts.train_tokens, 1)
-    if readings < 4:
+    if readings < 5:
         return 0.0
-    return 0.05 if readings < 20 else 0.1 if readings < 60 else 0.2
+    return 0.05 if readings < 40 else 0.1
 
 
 def default_threads() -> int:

@@ -253,8 +253,11 @@ def _shorter(batch: Batch, share: float) -> Batch:
     """The same tokens in shorter windows early in a run: they cost less and teach as much."""
     ids, targets = batch
     context = ids.shape[1]
-    part = 8 if share < 0.4 else 2 if share < 0.8 else 1
-    length = max(_LEAST_WINDOW, context // part)
-    if context % length:
+    length = context
+    if share < 0.4:
+        length = max(_LEAST_WINDOW, context // 8)
+    elif share < 0.8:
+        length = max(2 * _LEAST_WINDOW, context // 2)
+    if length >= context or context % length:
         return batch
     return ids.reshape(-1, length), targets.reshape(-1, length)
