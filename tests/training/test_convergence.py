@@ -28,7 +28,7 @@ def prose():
     rng = random.Random(0)
     nouns, verbs = ["river", "lamp", "stone", "song", "wind"], ["sees", "holds", "follows"]
     return "\n".join(
-        f"The {rng.choice(nouns)} {rng.choice(verbs)} a {rng.choice(nouns)} of {rng.randint(1, 99)}."
+        f"A {rng.choice(nouns)} {rng.choice(verbs)} a {rng.choice(nouns)} of {rng.randint(1, 99)}."
         for _ in range(8000)
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from cllm.config import EngineKind, Precision, TrainSettings
-from cllm.errors import NativeError, SettingsError
+from cllm.errors import NativeError, SettingsError, TrainingError
 from cllm.infer.engine import Runner
 from cllm.jobs.machine import remembered
 from cllm.model.spec import ModelSpec
@@ -224,6 +224,8 @@ class EngineReader:
         """Forget all, read `ids`; logits of the token after them."""
         self._ids = list(ids)
         logits = self._engine.last_logits(np.array(self._ids, np.int32))
+        if not np.isfinite(logits).all():
+            raise TrainingError("what the model computes is not finite any more")
         return logits.astype(np.float64)
 
     def decode(self, token_id: int) -> Float64[np.ndarray, " V"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,7 +268,9 @@ class TrainingRun:
         profile.write_trace(trace)
         step_s, peak = profile.seconds["step"], compute.peak_flops_per_s()
         profile.split("step", compute.phases(learner))
-        work = step_flops_per_token(learner.spec) * learner.context * outcome.num_windows
+        # Attention is left out: its windows change in a run.
+        per_token = step_flops_per_token(replace(learner.spec, context=0))
+        work = per_token * learner.context * outcome.num_windows
         ordered = sorted(profile.seconds.items(), key=lambda row: -row[1])
         return Profiled(
             seconds=dict(ordered),

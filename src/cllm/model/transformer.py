@@ -40,13 +40,15 @@ class Block(nn.Module):
         self.attention = slots.attention(spec, layer)
         self.feed_forward_norm = RMSNorm(spec.width, spec.norm_epsilon)
         self.feed_forward = slots.feed_forward(spec)
+        # Of each branch's output; whoever trains sets its share.
+        self.dropout = nn.Dropout(0.0)
 
     def forward(
         self, x: Float[Tensor, "B T C"], rotary: Rotary, cache: KeyValueCache | None
     ) -> Float[Tensor, "B T C"]:
         """One layer of the residual stream."""
-        x = x + self.attention(self.attention_norm(x), rotary, cache)
-        mixed: Tensor = self.feed_forward(self.feed_forward_norm(x))
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, cache))
+        mixed: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         return x + mixed
 
 

@@ -37,7 +37,8 @@ def advise_on_loss(train_nats: Sequence[float], learning_rate: float) -> str | N
         return None
     return (
         f"The loss is not falling ({first:.2f} at the start, {last:.2f} now). "
-        f"Try a lower --train.learning-rate than {learning_rate:g}, or look at the text."
+        f"Try lower rates than --train.learning-rate {learning_rate:g} and the --train.matrix-rate"
+        " of the plan, or look at the text."
     )
 
 

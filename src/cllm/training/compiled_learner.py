@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cllm.config import TrainSettings
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
-from cllm.native import Engine, Library, Update, parameter_places
+from cllm.native import PHASES, Engine, Library, Update, parameter_places
 from cllm.training.checkpoint import Tensors
 from cllm.training.learner import Batch, Rates, StepFigures
 
@@ -40,6 +40,7 @@ class CompiledLearner:
             for name, view in _views(spec, array)
         }
         self._num_steps = 0
+        self._spent_s = dict.fromkeys(PHASES, 0.0)
         for name, value in weights.items():
             self._views[f"weight.{name}"][...] = value
         self._engine.changed()
@@ -56,6 +57,13 @@ class CompiledLearner:
 
     def step(self, batches: Sequence[Batch], rates: Rates) -> StepFigures:
         """One optimiser step on the mean loss of all batches."""
+        before = self._engine.spent_s()
+        figures = self._step(batches, rates)
+        for name, seconds in self._engine.spent_s().items():
+            self._spent_s[name] += seconds - before[name]
+        return figures
+
+    def _step(self, batches: Sequence[Batch], rates: Rates) -> StepFigures:
         num_targets = sum(int((targets >= 0).sum()) for _, targets in batches)
         nats = 0.0
         for number, (ids, targets) in enumerate(batches):
@@ -96,8 +104,8 @@ class CompiledLearner:
         return self._engine.last_logits(ids)
 
     def spent_s(self) -> dict[str, float]:
-        """Seconds by kind of work so far."""
-        return self._engine.spent_s()
+        """Seconds by kind of work inside the steps so far."""
+        return dict(self._spent_s)
 
     def weights(self) -> Weights:
         """A copy of the float32 weights."""

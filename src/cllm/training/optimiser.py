@@ -76,7 +76,7 @@ class Optimiser:
             "exp_avg": [torch.zeros_like(master) for master in self._masters],
             "exp_avg_sq": [torch.zeros_like(master) for master in self._masters],
         }
-        self._num_steps = 0
+        self.num_steps = 0
         hidden = [name.startswith("blocks.") and named[name].dim() == 2 for name in self._names]
         is_muon = settings.optimizer == "muon"
         self._orthogonal = [
@@ -108,7 +108,7 @@ class Optimiser:
             return norm
         if norm > self._settings.clip:
             torch._foreach_mul_(self._gradients, self._settings.clip / norm)
-        self._num_steps += 1
+        self.num_steps += 1
         orthogonal = set(self._orthogonal)
         for is_matrix in (True, False):
             indices = [
@@ -132,7 +132,7 @@ class Optimiser:
             [self._moments["exp_avg"][index] for index in indices],
             [self._moments["exp_avg_sq"][index] for index in indices],
             [],
-            [torch.full((), float(self._num_steps), device=self._masters[0].device)] * len(indices),
+            [torch.full((), float(self.num_steps), device=self._masters[0].device)] * len(indices),
             lr=learning_rate,
             beta1=self._settings.beta1,
             beta2=self._settings.beta2,
@@ -173,7 +173,7 @@ class Optimiser:
         """Each row over the root of its running mean square; the norm of the whole stays."""
         beta = self._settings.beta2
         square.lerp_(step.square().mean(1), 1 - beta)
-        even: Tensor = step / ((square / (1 - beta**self._num_steps)).sqrt() + 1e-10)[:, None]
+        even: Tensor = step / ((square / (1 - beta**self.num_steps)).sqrt() + 1e-10)[:, None]
         # A matrix behind one that is still 0 has no gradient: its step stays 0.
         even.mul_(step.norm() / even.norm().clamp_min(1e-20))
         return even
@@ -195,7 +195,7 @@ class Optimiser:
             for kind, values in kinds.items()
             for name, value in zip(self._names, values, strict=True)
         }
-        return {**named, "num_steps": torch.tensor([self._num_steps])}
+        return {**named, "num_steps": torch.tensor([self.num_steps])}
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -203,5 +203,5 @@ class Optimiser:
         for kind, values in {"weight": self._masters, **self._moments}.items():
             for name, value in zip(self._names, values, strict=True):
                 value.copy_(tensors[f"{kind}.{name}"])
-        self._num_steps = int(tensors["num_steps"][0])
+        self.num_steps = int(tensors["num_steps"][0])
         self.cast()

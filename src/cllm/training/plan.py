@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-from cllm.config import EngineKind, ModelSettings, Precision, Settings
+from cllm.config import EngineKind, ModelSettings, Precision, Settings, TrainSettings
 from cllm.errors import InputError, SettingsError
 from cllm.model.spec import ModelSpec, spec_from_settings
 from cllm.training.events import Plan
@@ -81,12 +81,13 @@ def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
     wanted = max(default_threads(), round(_tokens_per_step(seen) / spec.context))
     batch_size = train.batch_size or wanted
     steps = float(train.steps or seen / (batch_size * train.accumulate * spec.context))
+    read = _read_tokens(train, batch_size * train.accumulate * spec.context, facts)
     chosen = {
         "batch_size": batch_size,
-        "learning_rate": train.learning_rate or _learning_rate(spec.width),
+        "learning_rate": train.learning_rate or _learning_rate(train, spec.width),
         "matrix_rate": train.matrix_rate or _matrix_rate(steps),
         "momentum": _momentum(steps) if train.momentum is None else train.momentum,
-        "dropout": _dropout(spec, facts) if train.dropout is None else train.dropout,
+        "dropout": _dropout(read, facts) if train.dropout is None else train.dropout,
         "engine": facts.engine,
         "precision": facts.precision,
         "threads": train.threads or default_threads(),
@@ -108,10 +109,14 @@ def _shape(model: ModelSettings, facts: Facts) -> ModelSpec:
     """The shape as asked for; what is open as the law finds best for the time."""
     is_open = model.preset is None and model.width is None
     if is_open and facts.train_s is not None:
-        specs = [_spec(model, shape, facts) for shape in _SHAPES]
+        specs = _fitting(model, facts)
         most = max(_MOST_PARAMETERS_PER_BYTE * facts.train_bytes, block_parameters(specs[0]))
         fitting = [spec for spec in specs if block_parameters(spec) <= most]
-        spec = min(fitting, key=lambda spec: expected_bits_per_byte(spec, facts))
+        # Judged in one context for all times: more time must not make a smaller model.
+        context = model.context or 256
+        spec = min(
+            fitting, key=lambda s: expected_bits_per_byte(replace(s, context=context), facts)
+        )
     elif is_open:
         spec = _spec(model, (128, 4, 4), facts)
     else:
@@ -126,6 +131,19 @@ def _shape(model: ModelSettings, facts: Facts) -> ModelSpec:
             hint=f"Add text, or choose a context below {max(facts.train_tokens - 1, 1):,}.",
         )
     return spec
+
+
+def _fitting(model: ModelSettings, facts: Facts) -> list[ModelSpec]:
+    """The shapes that go together with what a person gave. Raises: SettingsError if none do."""
+    specs, problem = [], None
+    for shape in _SHAPES:
+        try:
+            specs.append(_spec(model, shape, facts))
+        except SettingsError as error:
+            problem = error
+    if not specs and problem is not None:
+        raise problem
+    return specs
 
 
 def _spec(model: ModelSettings, shape: tuple[int, int, int], facts: Facts) -> ModelSpec:
@@ -175,7 +193,9 @@ def _seen_tokens(spec: ModelSpec, facts: Facts) -> float:
 def expected_bits_per_byte(spec: ModelSpec, facts: Facts) -> float:
     """What the scaling law says of a run of this shape."""
     seen_bytes = _seen_tokens(spec, facts) * facts.bytes_per_token
-    return scaling_law().bits_per_byte(block_parameters(spec), seen_bytes, facts.train_bytes)
+    return scaling_law().bits_per_byte(
+        float(block_parameters(spec)), max(seen_bytes, 1.0), float(facts.train_bytes)
+    )
 
 
 def _tokens_per_step(seen_tokens: float) -> float:
@@ -183,8 +203,10 @@ def _tokens_per_step(seen_tokens: float) -> float:
     return min(max(1024.0, 1024.0 * math.pow(seen_tokens / 5e5, 0.4)), 16384.0)
 
 
-def _learning_rate(width: int) -> float:
-    """AdamW's rate for tables and gains: level up to width 128, then as 1/width."""
+def _learning_rate(train: TrainSettings, width: int) -> float:
+    """AdamW's rate: beside Muon, for tables and gains, level up to width 128, then as 1/width."""
+    if train.optimizer == "adamw":
+        return 3e-3 * math.sqrt(128 / width)
     return 1e-2 * 128 / max(width, 128)
 
 
@@ -198,9 +220,17 @@ def _momentum(steps: float) -> float:
     return min(0.9, max(0.8, 0.8 + 0.05 * math.log2(max(steps, 1.0) / 400)))
 
 
-def _dropout(spec: ModelSpec, facts: Facts) -> float:
+def _read_tokens(train: TrainSettings, tokens_per_step: int, facts: Facts) -> float:
+    """Tokens that are read; not of the chosen shape, so that it falls with the text alone."""
+    if train.steps is not None:
+        return float(train.steps * tokens_per_step)
+    usual = spec_from_settings(ModelSettings(preset="small"), facts.vocab_size, "small")
+    return _seen_tokens(usual, facts)
+
+
+def _dropout(read_tokens: float, facts: Facts) -> float:
     """None while the text is new, then a little; more was never better."""
-    readings = _seen_tokens(spec, facts) / max(facts.train_tokens, 1)
+    readings = read_tokens / max(facts.train_tokens, 1)
     if readings < 5:
         return 0.0
     return 0.05 if readings < 40 else 0.1

@@ -51,7 +51,7 @@ class ScalingLaw:
         if readings <= 1.0:
             return seen_bytes
         again = self.repeats * (1.0 - math.exp(-(readings - 1.0) / self.repeats))
-        return text_bytes * (1.0 + again)
+        return max(text_bytes, 1.0) * (1.0 + again)
 
 
 @cache

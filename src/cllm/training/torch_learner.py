@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int32
+from torch import nn
 
 from cllm.config import Precision, TrainSettings
 from cllm.errors import SettingsError
@@ -29,6 +30,10 @@ class TorchLearner:
         self.model = Transformer(spec)
         self.model.load_weights(weights)
         self.model.to(settings.device)
+        self._settings = settings
+        for part in self.model.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = settings.dropout or 0.0
         dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
         self._optimiser = Optimiser(self.model, settings, dtype, fused_rows(spec))
         self._device = torch.device(settings.device)
@@ -44,6 +49,9 @@ class TorchLearner:
         """One optimiser step on the mean loss of all batches."""
         num_targets = sum(int((targets >= 0).sum()) for _, targets in batches)
         nats = 0.0
+        if self._settings.dropout:
+            torch.manual_seed(self._settings.seed * 1_000_003 + self._optimiser.num_steps)
+        self.model.train()
         for ids, targets in batches:
             logits = self._forward(self._to_device(ids)).flatten(0, 1).float()
             wanted = self._to_device(targets).flatten()
@@ -61,6 +69,7 @@ class TorchLearner:
 
     def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
         """Summed nats over targets ≥ 0, in the precision of training."""
+        self.model.eval()
         return self.model.score(ids, targets)
 
     def weights(self) -> Weights:

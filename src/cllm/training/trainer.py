@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from jaxtyping import Int32
+
 from cllm.config import TrainSettings
 from cllm.errors import TrainingError
 from cllm.text.batches import Batches
@@ -146,8 +149,8 @@ class Trainer:
                 f"the loss ({figures.nats}) or its gradient ({figures.gradient_norm}) is not"
                 f" finite at step {progress.step}",
                 hint="The last checkpoint is good. Train anew with a lower "
-                f"--train.learning-rate than {settings.learning_rate:g}"
-                ", or --train.precision float32.",
+                f"--train.learning-rate than {settings.learning_rate:g} and --train.matrix-rate"
+                f" than {settings.matrix_rate:g}, or --train.precision float32.",
             )
         elapsed = self._schedule.elapsed_s()
         self._progress = replace(
@@ -249,7 +252,9 @@ class Trainer:
         self._around.observe(Saved(self._progress.step, path))
 
 
-def _shorter(batch: Batch, share: float) -> Batch:
+def _shorter(
+    batch: Batch, share: float
+) -> tuple[Int32[np.ndarray, "R W"], Int32[np.ndarray, "R W"]]:
     """The same tokens in shorter windows early in a run: they cost less and teach as much."""
     ids, targets = batch
     context = ids.shape[1]
