@@ -38,7 +38,13 @@ def test_only_the_given_flags_are_overrides() -> None:
 @pytest.mark.parametrize("name", [name for name, _ in dotted_fields(Settings)])
 def test_every_setting_is_a_flag(name: str) -> None:
     annotation = str(dict(dotted_fields(Settings))[name].annotation)
-    value = {"text.tokenizer": "bytes", "model.preset": "tiny", "train.precision": "float32"}
+    value = {
+        "text.tokenizer": "bytes",
+        "model.preset": "tiny",
+        "train.precision": "float32",
+        "train.optimizer": "adamw",
+        "train.engine": "torch",
+    }
     if "bool" in annotation:
         section, _, leaf = name.partition(".")
         assert _parse(f"--{name}")["overrides"] == {name: True}

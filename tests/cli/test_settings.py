@@ -51,6 +51,8 @@ def test_every_setting_has_an_environment_twin(name: str) -> None:
         "text.tokenizer": "words",
         "model.preset": "tiny",
         "train.precision": "float32",
+        "train.optimizer": "adamw",
+        "train.engine": "torch",
         "model.rope-base": "2.5",
     }
     field = dict(dotted_fields(Settings))[name]

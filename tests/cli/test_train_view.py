@@ -57,6 +57,13 @@ PLAN = Plan(
     threads=2,
     total_steps=100,
     minutes=None,
+    engine="compiled",
+    optimizer="muon",
+    dropout=0.0,
+    tokens_per_s=50_000.0,
+    expected_bits_per_byte=1.9,
+    expected_spread=0.05,
+    expected_memory_bytes=300 << 20,
 )
 
 

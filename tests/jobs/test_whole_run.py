@@ -214,5 +214,6 @@ def test_advice_where_it_helps(cllm_command, tmp_path):
     advice = result_of(cllm_command(*arguments))["advice"]
     assert any(message.startswith("Only ") for message in advice)
     arguments = ["train", text, "--name", "still", "--steps", 120, "--json", *QUICK]
-    advice = result_of(cllm_command(*arguments, "--train.learning-rate", "1e-9"))["advice"]
+    rates = ["--train.learning-rate", "1e-9", "--train.matrix-rate", "1e-9"]
+    advice = result_of(cllm_command(*arguments, *rates))["advice"]
     assert any("not falling" in message for message in advice)
