@@ -32,6 +32,7 @@ _SHAPES = (
     (640, 10, 10),
 )
 _DEFAULT_TRAIN_S = 240.0
+_USUAL_TOKENS_PER_STEP = 2048
 _LEAST_CONTEXT = 8
 # Larger models learn a text by heart sooner than they learn from it; the law does not know.
 _MOST_PARAMETERS_PER_BYTE = 2.0
@@ -78,7 +79,9 @@ def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
     """
     train, spec = settings.train, _shape(settings.model, facts)
     seen = _seen_tokens(spec, facts)
-    wanted = max(default_threads(), round(_tokens_per_step(seen) / spec.context))
+    # A run by steps must not depend on how fast the machine was found to be.
+    tokens = _USUAL_TOKENS_PER_STEP if facts.train_s is None else _tokens_per_step(seen)
+    wanted = max(default_threads(), round(tokens / spec.context))
     batch_size = train.batch_size or wanted
     steps = float(train.steps or seen / (batch_size * train.accumulate * spec.context))
     read = _read_tokens(train, batch_size * train.accumulate * spec.context, facts)
