@@ -79,6 +79,11 @@ class ModelSettings(_Section):
     rope_base: float = _setting(10_000.0, "Base of the rotary frequencies.", gt=1.0)
     norm_epsilon: float = _setting(1e-6, "Added to the mean square in RMSNorm.", gt=0.0)
     tied: bool = _setting(True, "Input and output embeddings are one table.")
+    mechanisms: tuple[str, ...] | None = _setting(
+        None,
+        "A mechanism or set to switch on: NAME or NAME.SETTING=VALUE; none is the plain model.",
+        short="with",
+    )
 
 
 class TrainSettings(_Section):
@@ -179,6 +184,7 @@ class Settings(_Section):
 
 
 S = TypeVar("S", bound=BaseModel)
+_MECHANISMS = "model.mechanisms"
 
 
 def dotted_fields(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -249,11 +255,24 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
         dotted = prefix + key.replace("_", "-")
-        if isinstance(value, Mapping):
+        if dotted == _MECHANISMS and isinstance(value, Mapping):
+            flat[dotted] = _mechanism_items(value)
+        elif isinstance(value, Mapping):
             flat |= _flatten(value, dotted + ".")
         else:
             flat[dotted] = value
     return flat
+
+
+def _mechanism_items(table: Mapping[str, Any]) -> tuple[str, ...]:
+    """`[model.mechanisms.schumann]` / `kind = "forget"` as it is written after --with."""
+    items = []
+    for name, settings in table.items():
+        items.append(name)
+        for key, value in settings.items() if isinstance(settings, Mapping) else ():
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            items.append(f"{name}.{key}={text.lower() if isinstance(value, bool) else text}")
+    return tuple(items)
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:

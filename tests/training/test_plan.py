@@ -191,7 +191,7 @@ def test_a_shape_that_does_not_fit_together_is_refused_before_any_text_is_read(m
 def test_what_is_shown_is_what_was_decided(facts):
     settings, spec = decide(with_train(minutes=3.0, accumulate=2), facts)
     plan = describe(settings, spec, facts)
-    open_fields = {"total_steps", "expected_bits_per_byte"}
+    open_fields = {"total_steps", "expected_bits_per_byte", "measured_gain"}
     assert {f.name for f in fields(Plan) if getattr(plan, f.name) is None} <= open_fields
     assert plan.tokens_per_step == 2 * settings.train.batch_size * spec.context
     assert plan.num_parameters == sum(math.prod(s) for s in spec.parameter_shapes().values())

@@ -39,7 +39,10 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("runs", "cllm.cli.runs:app", _KEEP, "List, show and resume training runs."),
     ("corpora", "cllm.cli.corpora:app", _KEEP, "Prepare text once, to train on it many times."),
     ("tokenize", "cllm.cli.tokenize:tokenize", _MORE, "Show how a model splits text."),
+    ("mechanisms", "cllm.cli.mechanisms:app", _MORE, "The parts that --with switches on."),
+    ("check", "cllm.cli.check:app", _MORE, "Check gradients against finite differences."),
     ("demo", "cllm.cli.demo:demo", _MORE, "Train for a minute on text that Python brings."),
+    ("numbers", "cllm.cli.numbers:app", _MORE, "Primes, lattices, spirals and constants, exactly."),
     ("completion", "cllm.cli.completion:completion", _MORE, "Set up tab completion."),
 )
 

@@ -39,6 +39,8 @@ def plan_facts(
         ("computing", machine),
         ("ends", _end(plan, spent_s)),
     ]
+    if plan.mechanisms:
+        pairs.append(("mechanisms", _mechanisms(plan)))
     if plan.expected_bits_per_byte is not None:
         pairs.append(("expected", _expectation(plan)))
     if run is not None:
@@ -46,6 +48,18 @@ def plan_facts(
     if resumed_step is not None:
         pairs.append(("goes on", f"after step {count(resumed_step)}"))
     return Group(heading("Plan"), facts(pairs))
+
+
+def _mechanisms(plan: Plan) -> str:
+    """Their names, what they gained when measured, and what they cost a person."""
+    said = [", ".join(plan.mechanisms)]
+    if plan.measured_gain:
+        said.append(plan.measured_gain)
+    if plan.table_bytes:
+        said.append(f"{size(plan.table_bytes)} of tables")
+    if not plan.opens_elsewhere:
+        said.append("opens only in CLLM")
+    return "; ".join(said)
 
 
 def _end(plan: Plan, spent_s: float) -> str:

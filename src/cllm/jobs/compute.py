@@ -13,6 +13,8 @@ from cllm.config import EngineKind, Precision, TrainSettings
 from cllm.errors import NativeError, SettingsError, TrainingError
 from cllm.infer.engine import Runner
 from cllm.jobs.machine import remembered
+from cllm.model.lexicon import Lexicon
+from cllm.model.mechanisms.mechanism import Mechanism
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
 from cllm.training.learner import Learner
@@ -36,11 +38,17 @@ class Compute(Protocol):
     precision: Precision
     flops_per_s: float
 
-    def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
+    def learner(
+        self,
+        spec: ModelSpec,
+        weights: Weights,
+        settings: TrainSettings,
+        lexicon: Lexicon | None = None,
+    ) -> Learner:
         """A model in training; `settings` are decided."""
         ...
 
-    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
+    def reader(self, spec: ModelSpec, weights: Weights, lexicon: Lexicon | None = None) -> Reader:
         """The same weights in float32, for figures and texts."""
         ...
 
@@ -57,7 +65,9 @@ class Compute(Protocol):
         ...
 
 
-def choose_compute(home: Path, settings: TrainSettings) -> tuple[Compute, str | None]:
+def choose_compute(
+    home: Path, settings: TrainSettings, mechanisms: Sequence[Mechanism] = ()
+) -> tuple[Compute, str | None]:
     """The faster way that this machine has, and a line to say where it is the slower one.
 
     What was measured once stays in `home`. Raises: SettingsError, StorageError; NativeError
@@ -69,7 +79,14 @@ def choose_compute(home: Path, settings: TrainSettings) -> tuple[Compute, str | 
             raise SettingsError(message, where="train.engine")
         return TorchCompute(settings, home), None
     from cllm.native import load_library
+    from cllm.training.compiled_parts import uncompiled
 
+    others = uncompiled(mechanisms)
+    if others:
+        message = f"the compiled engine does not have {' and '.join(others)}"
+        if settings.engine == "compiled":
+            raise SettingsError(message, where="train.engine", hint="Leave the setting out.")
+        return TorchCompute(settings, home), f"Training is several times slower here: {message}"
     try:
         library = load_library(home / "native")
     except NativeError as error:
@@ -98,16 +115,24 @@ class CompiledCompute:
             self.precision = settings.precision
         self.flops_per_s = _speed(self.learner, self.precision, home, library.identity, settings)
 
-    def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
+    def learner(
+        self,
+        spec: ModelSpec,
+        weights: Weights,
+        settings: TrainSettings,
+        lexicon: Lexicon | None = None,
+    ) -> Learner:
         """A model in training; `settings` are decided."""
         from cllm.training.compiled_learner import CompiledLearner
 
+        del lexicon
         return CompiledLearner(self._library, spec, weights, settings)
 
-    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
+    def reader(self, spec: ModelSpec, weights: Weights, lexicon: Lexicon | None = None) -> Reader:
         """The same weights in float32, for figures and texts."""
         from cllm.training.compiled_learner import scoring_engine
 
+        del lexicon
         return EngineReader(scoring_engine(self._library, spec, weights, threads=self._threads))
 
     def runner(self, learner: Learner) -> Runner:
@@ -147,24 +172,33 @@ class TorchCompute:
         identity = f"torch {torch.__version__} on {settings.device}"
         self.flops_per_s = _speed(self.learner, self.precision, home, identity, settings)
 
-    def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
+    def learner(
+        self,
+        spec: ModelSpec,
+        weights: Weights,
+        settings: TrainSettings,
+        lexicon: Lexicon | None = None,
+    ) -> Learner:
         """A model in training; `settings` are decided."""
         from cllm.training.torch_learner import TorchLearner
 
-        return TorchLearner(spec, weights, settings)
+        return TorchLearner(spec, weights, settings, lexicon)
 
-    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
+    def reader(self, spec: ModelSpec, weights: Weights, lexicon: Lexicon | None = None) -> Reader:
         """The same weights in float32, for figures and texts."""
         from cllm.infer.torch_runner import TorchRunner
         from cllm.model.transformer import Transformer
 
-        model = Transformer(spec).eval()
+        model = Transformer(spec, lexicon).eval()
         model.load_weights(weights)
         return TorchRunner(model)
 
     def runner(self, learner: Learner) -> Runner:
         """A writer with the weights as they stand in training."""
-        return self.reader(learner.spec, learner.weights())
+        from cllm.training.torch_learner import TorchLearner
+
+        assert isinstance(learner, TorchLearner)
+        return self.reader(learner.spec, learner.weights(), learner.lexicon)
 
     def phases(self, learner: Learner) -> dict[str, float]:
         """Nothing is known of the inside of torch's steps."""

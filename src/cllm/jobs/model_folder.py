@@ -9,20 +9,25 @@ from cllm.errors import IntegrityError
 from cllm.files import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
-    from cllm.model import ModelSpec, Weights
+    from cllm.model import Lexicon, ModelSpec, Weights
     from cllm.text.corpus import Corpus
 
 TRAINING = "training.json"
 
 
 def write_model(
-    folder: Path, spec: ModelSpec, weights: Weights, corpus: Corpus, training: dict[str, Any]
+    folder: Path,
+    spec: ModelSpec,
+    weights: Weights,
+    corpus: Corpus,
+    training: dict[str, Any],
+    lexicon: Lexicon | None = None,
 ) -> None:
     """Fill an existing empty folder; `training` is what `training.json` keeps."""
     from cllm.model import save_model
 
     tokenizer, dialogue = corpus.tokenizer, corpus.dialogue
-    save_model(folder, spec, weights, eos_id=tokenizer.eos_id)
+    save_model(folder, spec, weights, eos_id=tokenizer.eos_id, lexicon=lexicon)
     template = dialogue.chat_template if dialogue else None
     tokenizer.save(folder, chat_template=template, context=spec.context)
     generation: dict[str, Any] = {
@@ -54,8 +59,10 @@ def _card(training: dict[str, Any], corpus: Corpus, spec: ModelSpec) -> str:
     bpb = figures["val_bits_per_byte"]
     quality = "not measured (nothing was held out)" if bpb is None else f"{bpb:.3f}"
     kinds = ", ".join(sorted(corpus.report.rows)) or "text"
+    own = ", ".join(part.name for part in spec.mechanisms)
+    architecture = f"Qwen3 with {own}: opens only in CLLM" if own else "Qwen3"
     return f"""---
-library_name: transformers
+library_name: {"cllm" if own else "transformers"}
 pipeline_tag: text-generation
 ---
 
@@ -67,7 +74,7 @@ A small language model trained with CLLM.
 |---|---|
 | parameters | {figures["num_parameters"]:,} |
 | shape | {spec.layers} layers, {spec.width} wide, {spec.heads} heads, context {spec.context} |
-| architecture | Qwen3 |
+| architecture | {architecture} |
 | tokeniser | {corpus.tokenizer.kind}, {corpus.tokenizer.vocab_size:,} entries |
 | trained on | {corpus.train.num_bytes:,} bytes ({kinds}), {figures["tokens"]:,} tokens seen |
 | training time | {figures["seconds_total"]:.0f} s |

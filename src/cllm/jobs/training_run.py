@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cllm.config import Settings
+from cllm.config import ModelSettings, Settings
 from cllm.errors import InputError, InterruptedRunError, SettingsError
 from cllm.files import read_json, write_json
 from cllm.jobs.compute import Compute, Reader, choose_compute
+from cllm.jobs.lexicon import build_lexicon
 from cllm.jobs.memory import peak_rss_bytes
 from cllm.jobs.model_folder import read_training, write_model
 from cllm.jobs.plots import plot_loss, thin
 from cllm.jobs.sampling import Sampler, choose_prompt
 from cllm.model import ModelSpec, Weights, initial_weights, load_weights
-from cllm.model.files import read_spec
+from cllm.model.files import load_lexicon, read_spec
+from cllm.model.folding import fold
+from cllm.model.lexicon import LEXICON, Lexicon
+from cllm.model.mechanisms.choose import choose, items_of
+from cllm.model.mechanisms.mechanism import Mechanism
 from cllm.text.batches import Batches
 from cllm.text.copying import measure_copying
 from cllm.text.corpus import Corpus
@@ -85,19 +91,22 @@ class TrainingRun:
         settings, spec, compute, facts = self._decide(corpus)
         prompt = settings.train.sample_prompt or choose_prompt(corpus)
         sampler = Sampler(corpus.tokenizer, prompt, settings.train.sample_tokens)
-        weights = self._first_weights(spec, settings.train.seed)
+        lexicon = facts.lexicon
+        weights = self._first_weights(spec, settings.train.seed, lexicon)
         budget = self._budget(settings, corpus, facts, spec)
         self._tell_plan(settings, spec, facts)
-        learner = compute.learner(spec, weights, settings.train)
+        learner = compute.learner(spec, weights, settings.train, lexicon)
         around = self._surround(corpus, settings, held_out, sampler, compute, stop)
         weights, outcome = self._train(learner, around, corpus, settings, budget, stop)
         if settings.train.profile:
             self._tell(self._profile(around.profile, compute, learner, outcome))
         del learner
-        reader = compute.reader(spec, weights)
+        spec, weights = fold(spec, weights, lexicon)
+        compute, _ = choose_compute(self._workspace.home, settings.train, spec.mechanisms)
+        reader = compute.reader(spec, weights, lexicon)
         figures = self._figures(outcome, settings, spec, corpus)
         figures |= _final_score(held_out, reader, budget.scored_tokens if budget else None)
-        self._save(spec, weights, corpus, settings, figures, prompt)
+        self._save(spec, weights, corpus, settings, figures, prompt, lexicon)
         return self._report(sampler, reader, corpus, figures)
 
     def _tell(self, event: Event) -> None:
@@ -148,11 +157,17 @@ class TrainingRun:
         if path.exists():
             settings = Settings.model_validate(read_json(path))
         elif source is not None:
-            shape = asdict(read_spec(self._workspace.models.path(source)))
-            del shape["vocab_size"]
-            model = settings.model.model_copy(update=shape)
+            shape = read_spec(self._workspace.models.path(source))
+            kept = {
+                name: getattr(shape, name)
+                for name in ModelSettings.model_fields
+                if name not in ("preset", "mechanisms")
+            }
+            kept["mechanisms"] = items_of(shape.mechanisms)
+            model = settings.model.model_copy(update=kept)
             settings = settings.model_copy(update={"model": model})
-        compute, advice = choose_compute(self._workspace.home, settings.train)
+        mechanisms = choose(settings.model.mechanisms)
+        compute, advice = choose_compute(self._workspace.home, settings.train, mechanisms)
         if advice is not None:
             self._tell(Advised(advice))
         train, minutes = settings.train, settings.train.minutes
@@ -166,10 +181,24 @@ class TrainingRun:
             precision=compute.precision,
             flops_per_s=compute.flops_per_s,
             train_s=available_s(minutes * 60, spent_s) if is_timed and minutes else None,
+            eos_id=corpus.tokenizer.eos_id,
+            lexicon=self._lexicon(corpus, mechanisms),
         )
         settings, spec = decide(settings, facts)
         write_json(path, settings.model_dump(mode="json"))
         return settings, spec, compute, facts
+
+    def _lexicon(self, corpus: Corpus, mechanisms: Sequence[Mechanism]) -> Lexicon | None:
+        """What mechanisms must know of the vocabulary: as the first life found it."""
+        if not any(part.needs for part in mechanisms):
+            return None
+        source = self._request.from_model
+        if source is not None:
+            folder = self._workspace.models.path(source)
+            return load_lexicon(folder, read_spec(folder))
+        if not (self._folder / LEXICON).exists():
+            build_lexicon(corpus, mechanisms).save(self._folder)
+        return Lexicon.load(self._folder, corpus.tokenizer.vocab_size)
 
     def _budget(
         self, settings: Settings, corpus: Corpus, facts: Facts, spec: ModelSpec
@@ -279,10 +308,10 @@ class TrainingRun:
             trace=trace,
         )
 
-    def _first_weights(self, spec: ModelSpec, seed: int) -> Weights:
+    def _first_weights(self, spec: ModelSpec, seed: int, lexicon: Lexicon | None) -> Weights:
         if self._request.from_model is not None:
             return load_weights(self._workspace.models.path(self._request.from_model))[1]
-        return initial_weights(spec, seed)
+        return initial_weights(spec, seed, lexicon)
 
     def _figures(
         self, outcome: Outcome, settings: Settings, spec: ModelSpec, corpus: Corpus
@@ -313,6 +342,7 @@ class TrainingRun:
         settings: Settings,
         figures: dict[str, Any],
         prompt: str,
+        lexicon: Lexicon | None,
     ) -> None:
         """Write the model's folder; its time belongs to `seconds_total`."""
         request = self._request
@@ -330,7 +360,7 @@ class TrainingRun:
         }
         overwrite = request.overwrite or self._is_saved_already()
         with self._workspace.models.write(request.model, overwrite=overwrite) as folder:
-            write_model(folder, spec, weights, corpus, training)
+            write_model(folder, spec, weights, corpus, training, lexicon)
         figures["seconds_total"] = time.monotonic() - self._began
 
     def _is_saved_already(self) -> bool:

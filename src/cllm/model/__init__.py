@@ -4,18 +4,19 @@ from typing import TYPE_CHECKING
 
 from cllm.model.files import load_model, load_weights, save_model
 from cllm.model.initial import initial_weights
+from cllm.model.lexicon import Lexicon
 from cllm.model.spec import PRESETS, ModelSpec, spec_from_settings
 from cllm.model.weights import Weights
 
 if TYPE_CHECKING:
     from cllm.model.cache import KeyValueCache
-    from cllm.model.transformer import Slots, Transformer
+    from cllm.model.transformer import Transformer
 
 __all__ = [
     "PRESETS",
     "KeyValueCache",
+    "Lexicon",
     "ModelSpec",
-    "Slots",
     "Transformer",
     "Weights",
     "initial_weights",
@@ -27,10 +28,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in ("Slots", "Transformer"):
-        from cllm.model import transformer
+    if name == "Transformer":
+        from cllm.model.transformer import Transformer
 
-        return getattr(transformer, name)
+        return Transformer
     if name == "KeyValueCache":
         from cllm.model.cache import KeyValueCache
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from cllm.model.spec import ModelSpec
@@ -28,6 +28,7 @@ class KeyValueCache:
         shape = (spec.layers, batch, spec.kv_heads, self.capacity, spec.head_width)
         self._keys = torch.zeros(shape, dtype=dtype, device=device)
         self._values = torch.zeros(shape, dtype=dtype, device=device)
+        self._rows: dict[str, Tensor] = {}
         self.length = 0
 
     def extend(
@@ -39,6 +40,15 @@ class KeyValueCache:
         self._keys[layer, :, :, self.length : end] = keys
         self._values[layer, :, :, self.length : end] = values
         return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
+
+    def remember(self, name: str, rows: Shaped[Tensor, "B T *rest"]) -> Shaped[Tensor, "B S *rest"]:
+        """Store what else the new positions have; return it of all positions so far."""
+        end = self.length + rows.shape[1]
+        assert end <= self.capacity, "the caller keeps within the capacity"
+        if name not in self._rows:
+            self._rows[name] = rows.new_zeros((rows.shape[0], self.capacity, *rows.shape[2:]))
+        self._rows[name][:, self.length : end] = rows
+        return self._rows[name][:, :end]
 
     def advance(self, num_tokens: int) -> None:
         """Count the positions that every layer has stored."""

@@ -10,15 +10,19 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cllm.errors import IntegrityError
+from cllm.errors import IntegrityError, SettingsError
 from cllm.files import read_json, write_json
-from cllm.model.spec import ModelSpec, fused_rows
+from cllm.model.folding import kept
+from cllm.model.lexicon import LEXICON, Lexicon
+from cllm.model.mechanisms.choose import from_records, to_records
+from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
 
 if TYPE_CHECKING:
     from cllm.model.transformer import Transformer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+OWN_TYPE = "cllm"
 
 # Ours on the left; several names on the right are the rows of one fused matrix, in order.
 _FUSED = {
@@ -35,7 +39,9 @@ _OUTER = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_h
 
 
 def _foreign_names(name: str) -> tuple[str, ...]:
-    """The names in Hugging Face's Qwen3 of one of our parameters."""
+    """The names in Hugging Face's Qwen3 of one of our parameters; a mechanism's stay."""
+    if name.startswith("mechanisms."):
+        return (name,)
     stem = name.removesuffix(".weight")
     block = re.fullmatch(r"blocks\.(\d+)\.(.+)", stem)
     if block is None:
@@ -46,10 +52,10 @@ def _foreign_names(name: str) -> tuple[str, ...]:
 def to_qwen3(spec: ModelSpec, weights: Weights) -> Weights:
     """The weights under Qwen3's names, fused matrices taken apart."""
     tensors: Weights = {}
-    fused = fused_rows(spec)
+    parameters = spec.parameters()
     for name, value in weights.items():
-        names = _foreign_names(name)
-        pieces = np.split(value, np.cumsum(fused[name])[:-1]) if name in fused else [value]
+        names, rows = _foreign_names(name), parameters[name].rows
+        pieces = [value] if rows is None else np.split(value, np.cumsum(rows)[:-1])
         for foreign, piece in zip(names, pieces, strict=True):
             tensors[foreign] = np.ascontiguousarray(piece, np.float32)
     return tensors
@@ -71,10 +77,15 @@ def from_qwen3(spec: ModelSpec, tensors: Weights) -> Weights:
 
 
 def to_config(spec: ModelSpec, *, eos_id: int) -> dict[str, Any]:
-    """The model's `config.json`, as transformers reads it."""
+    """The model's `config.json`, as transformers reads it.
+
+    With mechanisms it is of a type of our own, which no other program takes for Qwen3.
+    """
+    own = {"mechanisms": to_records(spec.mechanisms)} if spec.mechanisms else {}
     return {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
+        "architectures": ["CllmForCausalLM" if own else "Qwen3ForCausalLM"],
+        "model_type": OWN_TYPE if own else "qwen3",
+        **own,
         "vocab_size": spec.vocab_size,
         "hidden_size": spec.width,
         "intermediate_size": spec.mlp_width,
@@ -104,8 +115,9 @@ def read_spec(folder: Path) -> ModelSpec:
     path = folder / CONFIG
     config = read_json(path)
     try:
-        if config["model_type"] != "qwen3":
+        if config["model_type"] not in ("qwen3", OWN_TYPE):
             raise IntegrityError(f"not a Qwen3 model but {config['model_type']!r}", where=path)
+        is_own = config["model_type"] == OWN_TYPE
         return ModelSpec(
             vocab_size=config["vocab_size"],
             width=config["hidden_size"],
@@ -118,15 +130,50 @@ def read_spec(folder: Path) -> ModelSpec:
             rope_base=float(config["rope_theta"]),
             norm_epsilon=config["rms_norm_eps"],
             tied=config["tie_word_embeddings"],
+            eos_id=_first_id(config["eos_token_id"]),
+            mechanisms=from_records(config["mechanisms"]) if is_own else (),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"the configuration lacks {error}", where=path) from None
+    except SettingsError as error:
+        raise IntegrityError(
+            f"a mechanism of another version: {error.message}", where=path
+        ) from None
 
 
-def save_model(folder: Path, spec: ModelSpec, weights: Weights, *, eos_id: int) -> None:
-    """Write `config.json` and `model.safetensors` (float32) into an existing folder."""
+def _first_id(ids: int | list[int]) -> int:
+    return ids if isinstance(ids, int) else ids[0]
+
+
+def save_model(
+    folder: Path,
+    spec: ModelSpec,
+    weights: Weights,
+    *,
+    eos_id: int,
+    lexicon: Lexicon | None = None,
+) -> None:
+    """Write `config.json` and `model.safetensors` (float32) into an existing folder.
+
+    A mechanism that folds must have been folded. `lexicon` is written where one of the others
+    needs it.
+    """
+    assert kept(spec) == spec.mechanisms, "the caller folds what can be folded"
     write_json(folder / CONFIG, to_config(spec, eos_id=eos_id))
     save_file(to_qwen3(spec, weights), folder / WEIGHTS, metadata={"format": "pt"})
+    if any(part.needs for part in spec.mechanisms):
+        assert lexicon is not None
+        lexicon.save(folder)
+
+
+def load_lexicon(folder: Path, spec: ModelSpec) -> Lexicon | None:
+    """The model's lexicon, where a mechanism needs one. Raises: IntegrityError."""
+    if not any(part.needs for part in spec.mechanisms):
+        return None
+    lexicon = Lexicon.load(folder, spec.vocab_size)
+    if lexicon.roots is None and any("roots" in part.needs for part in spec.mechanisms):
+        raise IntegrityError("the file lacks the roots", where=folder / LEXICON)
+    return lexicon
 
 
 def load_weights(folder: Path) -> tuple[ModelSpec, Weights]:
@@ -153,6 +200,6 @@ def load_model(folder: Path) -> Transformer:
     from cllm.model.transformer import Transformer
 
     spec, weights = load_weights(folder)
-    model = Transformer(spec)
+    model = Transformer(spec, load_lexicon(folder, spec))
     model.load_weights(weights)
     return model.eval()

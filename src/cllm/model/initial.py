@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from cllm.model.lexicon import Lexicon
+from cllm.model.mechanisms.mechanism import Parameter, random_for
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
 
@@ -18,25 +20,39 @@ _LOOKING_LAYERS = 2
 _SLOWEST_TURN = 0.02
 
 
-def initial_weights(spec: ModelSpec, seed: int) -> Weights:
+def initial_weights(spec: ModelSpec, seed: int, lexicon: Lexicon | None = None) -> Weights:
     """Draw every weight; the same seed gives the same weights on every machine.
 
     Matrices that read the residual stream are normal with deviation 0.02 at width 768, growing
     as 1/√width for narrower models; those that write to it are 0, so that each block begins as
     the identity. All embeddings share a part in one direction, and from it the heads of the
     first two blocks begin by looking 1, 2, 3 … tokens back. Gains are 1 but for those heads'.
+    With mechanisms the plain weights are the same, as far as they are there.
     Source: this project.
     """
+    weights = _plain_weights(spec.plain, seed)
+    for mechanism in spec.mechanisms:
+        random = random_for(mechanism.name, seed)
+        own = mechanism.parameters(spec)
+        for name, parameter in own.items():
+            if parameter is not None and name not in weights:
+                weights[name] = _drawn(parameter, random)
+        mechanism.begin(weights, spec, lexicon, random)
+    return {name: weights[name] for name in spec.parameters()}
+
+
+def _drawn(parameter: Parameter, random: np.random.Generator) -> NDArray[np.float32]:
+    values = np.full(parameter.shape, parameter.constant, np.float32)
+    if parameter.deviation:
+        values += random.standard_normal(parameter.shape, np.float32) * np.float32(
+            parameter.deviation
+        )
+    return values
+
+
+def _plain_weights(spec: ModelSpec, seed: int) -> Weights:
     random = np.random.Generator(np.random.Philox(key=[seed, 0]))
-    deviation = 0.02 * (768 / spec.width) ** 0.5
-    weights: Weights = {}
-    for name, shape in spec.parameter_shapes().items():
-        if len(shape) < 2:
-            weights[name] = np.ones(shape, np.float32)
-        elif name.endswith(("attention.out.weight", "feed_forward.down.weight")):
-            weights[name] = np.zeros(shape, np.float32)
-        else:
-            weights[name] = random.standard_normal(shape, np.float32) * np.float32(deviation)
+    weights = {name: _drawn(value, random) for name, value in spec.parameters().items()}
     shared = random.standard_normal(spec.width, np.float32)
     shared /= np.linalg.norm(shared)
     weights["embedding.weight"] = _embeddings(weights["embedding.weight"], shared)

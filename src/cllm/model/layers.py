@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cllm.model.cache import KeyValueCache
+from cllm.model.mechanisms.mechanism import TurnsHeads
 from cllm.model.norm import rms_norm
+from cllm.model.parts import Parts
+from cllm.model.reading import Reading
 from cllm.model.spec import ModelSpec
 
 
@@ -35,8 +37,8 @@ class RMSNorm(nn.Module):
 class Rotary(nn.Module):
     """Rotary positions: pair (j, j + D/2) turns by position · base^(−2j/D).
 
-    Tables are kept in float32 for every position below the context and grow on demand.
-    Source: Su 2021, arXiv:2104.09864; pairing as in Qwen3.
+    A mechanism may choose other angles. Tables are kept in float32 for every position below
+    the context. Source: Su 2021, arXiv:2104.09864; pairing as in Qwen3.
     """
 
     cos: Tensor
@@ -46,6 +48,9 @@ class Rotary(nn.Module):
         super().__init__()
         pairs = torch.arange(0, spec.head_width, 2, dtype=torch.float64)
         frequency = spec.rope_base ** (-pairs / spec.head_width)
+        for part in spec.mechanisms:
+            if isinstance(part, TurnsHeads):
+                frequency = torch.from_numpy(part.frequencies(spec))
         angle = torch.outer(torch.arange(spec.context, dtype=torch.float64), frequency)
         self.register_buffer("cos", angle.cos().repeat(1, 2).float(), persistent=False)
         signed = torch.cat((-angle.sin(), angle.sin()), dim=1)
@@ -69,53 +74,69 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.heads, self.kv_heads, self.head_width = spec.heads, spec.kv_heads, spec.head_width
-        rows = (spec.heads + 2 * spec.kv_heads) * spec.head_width
+        rows = spec.parameter_shapes()[f"blocks.{layer}.attention.qkv.weight"][0]
         self.qkv = nn.Linear(spec.width, rows, bias=False)
         self.q_norm = RMSNorm(spec.head_width, spec.norm_epsilon)
         self.k_norm = RMSNorm(spec.head_width, spec.norm_epsilon)
         self.out = nn.Linear(spec.heads * spec.head_width, spec.width, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "B T C"], rotary: Rotary, cache: KeyValueCache | None
+        self, x: Float[Tensor, "B T C"], rotary: Rotary, reading: Reading, parts: Parts
     ) -> Float[Tensor, "B T C"]:
         """Mix each position with those before it."""
         B, T, _ = x.shape
-        heads = self.qkv(x).view(B, T, -1, self.head_width)
-        qk, v = heads.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
+        x = parts.filter(self.layer, x, reading)
+        heads = F.linear(x, parts.project(self.layer, self.qkv.weight))
+        heads = heads.view(B, T, -1, self.head_width)
+        qk, v = torch.split(heads, [self.heads + self.kv_heads, self.kv_heads], dim=2)
         gains = torch.cat(
             (
                 self.q_norm.weight.expand(self.heads, -1),
                 self.k_norm.weight.expand(self.kv_heads, -1),
             )
         )
-        start = 0 if cache is None else cache.length
-        qk = rotary(rms_norm(qk, gains, self.q_norm.epsilon).transpose(1, 2), start)
+        qk = rotary(rms_norm(qk, gains, self.q_norm.epsilon).transpose(1, 2), reading.start)
         (q, k), v = qk.split((self.heads, self.kv_heads), dim=1), v.transpose(1, 2)
-        if cache is not None:
-            k, v = cache.extend(self.layer, k, v)
-        y = attend(q, k, v)
-        mixed: Tensor = self.out(y.transpose(1, 2).reshape(B, T, -1))
+        if reading.cache is not None:
+            k, v = reading.cache.extend(self.layer, k, v)
+        v = parts.values(self.layer, v, reading)
+        bias = parts.bias(self.layer, x, reading)
+        if parts.replace_scores:
+            q = torch.zeros_like(q)
+        if reading.isolates_documents:
+            hidden = torch.zeros_like(reading.is_foreign, dtype=q.dtype)
+            hidden = hidden.masked_fill(reading.is_foreign, float("-inf"))
+            bias = hidden if bias is None else bias + hidden
+        y = attend(q, k, v, bias).transpose(1, 2)
+        y = parts.gate(self.layer, y, x, reading)
+        mixed: Tensor = self.out(y.reshape(B, T, -1))
         return mixed
 
 
 def attend(
-    q: Float[Tensor, "B H T D"], k: Float[Tensor, "B K S D"], v: Float[Tensor, "B K S D"]
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B K S D"],
+    v: Float[Tensor, "B K S D"],
+    bias: Float[Tensor, "#B #H #T S"] | None = None,
 ) -> Float[Tensor, "B H T D"]:
     """Causal softmax attention; the T queries are the last of the S positions.
 
-    On a CPU as product, softmax, product: the fused kernel's backward pass is several times
-    slower there in bfloat16. Elsewhere the fused kernel. Cost: B · H · T · S numbers.
+    `bias` is added to the scores. On a CPU as product, softmax, product: the fused kernel's
+    backward pass is several times slower there in bfloat16. Elsewhere the fused kernel.
+    Cost: B · H · T · S numbers.
     """
     B, H, T, D = q.shape
     K, S = k.shape[1], k.shape[2]
-    if q.device.type != "cpu" and T == S:
+    if q.device.type != "cpu" and T == S and bias is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=H != K)
     q = (q * D**-0.5).reshape(B, K, H // K * T, D)
     scores = (q @ k.transpose(2, 3)).view(B, H, T, S)
+    if bias is not None:
+        scores = scores + bias
     if T > 1:
         mask = torch.full((T, S), float("-inf"), dtype=q.dtype, device=q.device).triu_(S - T + 1)
         scores = scores + mask
-    weights = scores.softmax(-1).view(B, K, H // K * T, S)
+    weights = scores.softmax(-1).to(v.dtype).view(B, K, H // K * T, S)
     return (weights @ v).view(B, H, T, D)
 
 

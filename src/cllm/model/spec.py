@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from cllm.config import ModelSettings
 from cllm.errors import SettingsError
+from cllm.model.mechanisms.mechanism import Mechanism, Parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,47 +44,63 @@ class ModelSpec:
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-6
     tied: bool = True
+    # The token that ends a document.
+    eos_id: int = 0
+    # In the order in which they act; see `mechanisms.choose`.
+    mechanisms: tuple[Mechanism, ...] = ()
 
     @property
     def num_parameters(self) -> int:
         """Trained numbers, tied tables counted once."""
-        attention = 2 * (self.heads + self.kv_heads) * self.head_width * self.width
-        norms = 2 * self.width + 2 * self.head_width
-        block = attention + 3 * self.width * self.mlp_width + norms
-        tables = self.vocab_size * self.width * (1 if self.tied else 2)
-        return tables + self.layers * block + self.width
+        return sum(math.prod(shape) for shape in self.parameter_shapes().values())
+
+    @property
+    def plain(self) -> ModelSpec:
+        """The same model without mechanisms."""
+        return replace(self, mechanisms=())
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Every parameter by name, in the order in which all code keeps them."""
+        found: dict[str, Parameter | None] = dict(_plain_parameters(self))
+        for mechanism in self.mechanisms:
+            found |= mechanism.parameters(self)
+        return {name: value for name, value in found.items() if value is not None}
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every parameter by name, in the order in which all code keeps them."""
-        width, head_width = (self.width,), (self.head_width,)
-        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (self.vocab_size, self.width)}
-        for layer in range(self.layers):
-            block = {
-                "attention_norm": width,
-                "attention.qkv": ((self.heads + 2 * self.kv_heads) * self.head_width, self.width),
-                "attention.q_norm": head_width,
-                "attention.k_norm": head_width,
-                "attention.out": (self.width, self.heads * self.head_width),
-                "feed_forward_norm": width,
-                "feed_forward.gate_up": (2 * self.mlp_width, self.width),
-                "feed_forward.down": (self.width, self.mlp_width),
-            }
-            shapes |= {f"blocks.{layer}.{part}.weight": shape for part, shape in block.items()}
-        shapes["norm.weight"] = width
-        if not self.tied:
-            shapes["head.weight"] = (self.vocab_size, self.width)
-        return shapes
+        """The shape of every parameter by name."""
+        return {name: value.shape for name, value in self.parameters().items()}
 
 
-def fused_rows(spec: ModelSpec) -> dict[str, list[int]]:
-    """The parameters that hold several matrices one above the other, with the rows of each."""
-    heads = [n * spec.head_width for n in (spec.heads, spec.kv_heads, spec.kv_heads)]
-    parts = {"attention.qkv": heads, "feed_forward.gate_up": [spec.mlp_width] * 2}
-    return {
-        f"blocks.{layer}.{part}.weight": rows
-        for layer in range(spec.layers)
-        for part, rows in parts.items()
-    }
+def _plain_parameters(spec: ModelSpec) -> dict[str, Parameter]:
+    width, head_width = spec.width, spec.head_width
+    deviation = 0.02 * (768 / width) ** 0.5
+    gains, head_gains = Parameter((width,), 1.0), Parameter((head_width,), 1.0)
+    heads = (spec.heads * head_width, spec.kv_heads * head_width, spec.kv_heads * head_width)
+    halves = (spec.mlp_width, spec.mlp_width)
+
+    def matrix(rows: int | tuple[int, ...], columns: int, *, writes: bool = False) -> Parameter:
+        stacked = rows if isinstance(rows, tuple) else None
+        shape = (sum(rows) if isinstance(rows, tuple) else rows, columns)
+        return Parameter(shape, 0.0, 0.0 if writes else deviation, "muon", True, stacked)
+
+    table = Parameter((spec.vocab_size, width), deviation=deviation, decays=True)
+    found = {"embedding.weight": table}
+    for layer in range(spec.layers):
+        block = {
+            "attention_norm": gains,
+            "attention.qkv": matrix(heads, width),
+            "attention.q_norm": head_gains,
+            "attention.k_norm": head_gains,
+            "attention.out": matrix(width, spec.heads * head_width, writes=True),
+            "feed_forward_norm": gains,
+            "feed_forward.gate_up": matrix(halves, width),
+            "feed_forward.down": matrix(width, spec.mlp_width, writes=True),
+        }
+        found |= {f"blocks.{layer}.{part}.weight": value for part, value in block.items()}
+    found["norm.weight"] = gains
+    if not spec.tied:
+        found["head.weight"] = table
+    return found
 
 
 def spec_from_settings(settings: ModelSettings, vocab_size: int, preset: str) -> ModelSpec:

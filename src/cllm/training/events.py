@@ -38,6 +38,11 @@ class Plan:
     expected_bits_per_byte: float | None
     expected_spread: float
     expected_memory_bytes: int
+    # What stands in the model besides the plain parts, and the memory of its row tables.
+    mechanisms: tuple[str, ...] = ()
+    opens_elsewhere: bool = True
+    table_bytes: int = 0
+    measured_gain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,16 @@ Batch = tuple[Int32[np.ndarray, "B T"], Int32[np.ndarray, "B T"]]
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What changes from step to step: AdamW's rate, Muon's, and Muon's momentum."""
+    """What changes from step to step: AdamW's rate, Muon's, and Muon's momentum.
+
+    `share` is the present rate over the peak, `progress` the share of the run that is done.
+    """
 
     learning_rate: float
     matrix_rate: float
     momentum: float
+    share: float = 1.0
+    progress: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cllm.config import TrainSettings
+from cllm.model.mechanisms.mechanism import Mechanism, Parameter
+from cllm.model.spec import ModelSpec
 from cllm.training.learner import Rates
+from cllm.training.row_adagrad import RowAdagrad
 
 # Iteration by iteration the coefficients of X ← aX + (bA + cA²)X with A = XXᵀ; each is used
 # with a safety factor of 1.01. Source: Amsel 2025, arXiv:2505.16932 (Polar Express).
@@ -46,10 +49,38 @@ def orthogonalise(matrices: Float[Tensor, "N R C"]) -> Float[Tensor, "N R C"]:
     return result
 
 
+def kept_share(mechanisms: Sequence[Mechanism], rate: float, weight_decay: float) -> float:
+    """What a step multiplies decaying weights with: 1 − rate · decay, or what a mechanism says."""
+    for part in mechanisms:
+        factor = part.step_factor(rate)
+        if factor is not None:
+            return factor
+    return 1.0 - rate * weight_decay
+
+
+def table_rate(mechanisms: Sequence[Mechanism]) -> float:
+    """Peak rate of tables whose touched rows alone are stepped; 0 without any."""
+    return max((part.table_rate for part in mechanisms), default=0.0)
+
+
+def _kinds(named: Mapping[str, Tensor], spec: ModelSpec | None) -> dict[str, Parameter]:
+    """How each parameter is updated; without a spec by its name and shape."""
+    if spec is not None:
+        return {name: kind for name, kind in spec.parameters().items() if name in named}
+    return {
+        name: Parameter(
+            tuple(value.shape),
+            update="muon" if name.startswith("blocks.") and value.dim() == 2 else "adamw",
+            decays=value.dim() >= 2,
+        )
+        for name, value in named.items()
+    }
+
+
 class Optimiser:
     """Steps a model's weights. Decay is decoupled and touches matrices and tables only.
 
-    `fused_rows` names parameters that hold several matrices, with the rows of each.
+    The spec says of each parameter how it is updated: see `Parameter`.
 
     Calls torch's fused AdamW kernel itself: making a `torch.optim` object imports torch's
     compiler, which takes two seconds. Source: Loshchilov 2019, arXiv:1711.05101;
@@ -63,26 +94,30 @@ class Optimiser:
         model: nn.Module,
         settings: TrainSettings,
         dtype: torch.dtype,
-        fused_rows: Mapping[str, list[int]] | None = None,
+        spec: ModelSpec | None = None,
     ) -> None:
         self._settings = settings
         named = dict(model.named_parameters())
-        self._names = list(named)
-        self._masters = [named[name].detach().clone().float() for name in self._names]
+        kinds = _kinds(named, spec)
         model.to(dtype)
-        self._weights: list[Tensor] = list(model.parameters())
+        self._tables = RowAdagrad(
+            {name: named.pop(name) for name, kind in kinds.items() if kind.update == "rows"}
+        )
+        self._names = list(named)
+        self._weights: list[Tensor] = [named[name] for name in self._names]
+        self._masters = [weight.detach().clone().float() for weight in self._weights]
         self._gradients = [torch.zeros_like(master) for master in self._masters]
         self._moments = {
             "exp_avg": [torch.zeros_like(master) for master in self._masters],
             "exp_avg_sq": [torch.zeros_like(master) for master in self._masters],
         }
         self.num_steps = 0
-        hidden = [name.startswith("blocks.") and named[name].dim() == 2 for name in self._names]
+        self._kinds = [kinds[name] for name in self._names]
+        self._mechanisms = spec.mechanisms if spec else ()
         is_muon = settings.optimizer == "muon"
         self._orthogonal = [
-            index for index, is_hidden in enumerate(hidden) if is_hidden and is_muon
+            index for index, kind in enumerate(self._kinds) if kind.update == "muon" and is_muon
         ]
-        self._rows = fused_rows or {}
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -91,10 +126,12 @@ class Optimiser:
             if weight.grad is not None:
                 total.add_(weight.grad)
                 weight.grad = None
+        self._tables.collect()
 
     def forget(self) -> None:
         """Drop the collected gradients."""
         torch._foreach_zero_(self._gradients)
+        self._tables.forget()
 
     @torch.no_grad()
     def step(self, rates: Rates) -> float:
@@ -110,22 +147,32 @@ class Optimiser:
             torch._foreach_mul_(self._gradients, self._settings.clip / norm)
         self.num_steps += 1
         orthogonal = set(self._orthogonal)
-        for is_matrix in (True, False):
+        for decays in (True, False):
             indices = [
                 index
-                for index, master in enumerate(self._masters)
-                if (master.dim() >= 2) == is_matrix and index not in orthogonal
+                for index, kind in enumerate(self._kinds)
+                if (kind.decays and not self._orthogonal) == decays and index not in orthogonal
             ]
-            decays = is_matrix and not self._orthogonal
-            self._adamw(indices, rates.learning_rate, self._settings.weight_decay * decays)
+            factor = self._kept(rates.learning_rate) if decays else 1.0
+            self._adamw(indices, rates.learning_rate, factor)
         self._muon(rates)
+        self._tables.step(table_rate(self._mechanisms) * rates.share)
+        for master, kind in zip(self._masters, self._kinds, strict=True):
+            if kind.lowest is not None:
+                master.clamp_min_(kind.lowest)
         self.forget()
         self.cast()
         return norm
 
-    def _adamw(self, indices: list[int], learning_rate: float, decay: float) -> None:
+    def _kept(self, rate: float) -> float:
+        """What a step multiplies decaying weights with."""
+        return kept_share(self._mechanisms, rate, self._settings.weight_decay)
+
+    def _adamw(self, indices: list[int], learning_rate: float, kept: float) -> None:
         if not indices:
             return
+        if kept != 1.0:
+            torch._foreach_mul_([self._masters[index] for index in indices], kept)
         torch._fused_adamw_(
             [self._masters[index] for index in indices],
             [self._gradients[index] for index in indices],
@@ -136,7 +183,7 @@ class Optimiser:
             lr=learning_rate,
             beta1=self._settings.beta1,
             beta2=self._settings.beta2,
-            weight_decay=decay,
+            weight_decay=0.0,
             eps=self._settings.epsilon,
             amsgrad=False,
             maximize=False,
@@ -151,7 +198,7 @@ class Optimiser:
             gradient, mean = self._gradients[index], self._moments["exp_avg"][index]
             mean.lerp_(gradient, 1 - mu)
             ahead = gradient.lerp(mean, mu)
-            rows = self._rows.get(self._names[index], [len(ahead)])
+            rows = list(self._kinds[index].rows or [len(ahead)])
             squares = self._moments["exp_avg_sq"][index].flatten()
             start = 0
             for master, piece in zip(
@@ -162,7 +209,7 @@ class Optimiser:
                     (master, piece, squares[start : start + len(piece)])
                 )
                 start += piece.numel()
-        decay = 1 - rates.matrix_rate * self._settings.weight_decay
+        decay = self._kept(rates.matrix_rate)
         for shape, triples in by_shape.items():
             steps = orthogonalise(torch.stack([piece for _, piece, _ in triples]))
             size = 0.2 * math.sqrt(max(shape)) * rates.matrix_rate
@@ -186,6 +233,7 @@ class Optimiser:
     def masters(self) -> Iterator[tuple[str, Tensor]]:
         """The float32 masters by parameter name."""
         yield from zip(self._names, self._masters, strict=True)
+        yield from self._tables.weights().items()
 
     def state(self) -> dict[str, Tensor]:
         """Masters, moments and the number of steps, for a checkpoint."""
@@ -195,7 +243,7 @@ class Optimiser:
             for kind, values in kinds.items()
             for name, value in zip(self._names, values, strict=True)
         }
-        return {**named, "num_steps": torch.tensor([self.num_steps])}
+        return {**named, **self._tables.state(), "num_steps": torch.tensor([self.num_steps])}
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -203,5 +251,6 @@ class Optimiser:
         for kind, values in {"weight": self._masters, **self._moments}.items():
             for name, value in zip(self._names, values, strict=True):
                 value.copy_(tensors[f"{kind}.{name}"])
+        self._tables.load_state(tensors)
         self.num_steps = int(tensors["num_steps"][0])
         self.cast()

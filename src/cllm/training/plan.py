@@ -12,6 +12,10 @@ import psutil
 
 from cllm.config import EngineKind, ModelSettings, Precision, Settings, TrainSettings
 from cllm.errors import InputError, SettingsError
+from cllm.model.folding import kept
+from cllm.model.lexicon import Lexicon
+from cllm.model.mechanisms.catalogue import measured_gain
+from cllm.model.mechanisms.choose import choose, items_of, with_mechanisms
 from cllm.model.spec import ModelSpec, spec_from_settings
 from cllm.training.events import Plan
 from cllm.training.scaling import block_parameters, scaling_law, tokens_per_s
@@ -34,6 +38,7 @@ _SHAPES = (
 _DEFAULT_TRAIN_S = 240.0
 _USUAL_TOKENS_PER_STEP = 2048
 _LEAST_CONTEXT = 8
+_WITHOUT_WORDS = ("bytes", "characters")
 # Larger models learn a text by heart sooner than they learn from it; the law does not know.
 _MOST_PARAMETERS_PER_BYTE = 2.0
 
@@ -52,6 +57,8 @@ class Facts:
     precision: Precision
     flops_per_s: float
     train_s: float | None
+    eos_id: int = 0
+    lexicon: Lexicon | None = None
 
     @property
     def bytes_per_token(self) -> float:
@@ -62,6 +69,15 @@ class Facts:
 def check_request(settings: Settings) -> None:
     """Refuse what can't be before any text is read. Raises: SettingsError."""
     spec_from_settings(settings.model, 1, "small")
+    chosen = choose(settings.model.mechanisms)
+    kind = settings.text.tokenizer
+    for part in chosen:
+        if "roots" in part.needs and kind in _WITHOUT_WORDS:
+            raise SettingsError(
+                f"{part.name} needs words with roots, and {kind} are none",
+                where="--with",
+                hint="Use --tokenizer words, unigram or bpe, or leave it out.",
+            )
     threads, cores = settings.train.threads, psutil.cpu_count() or 1
     if threads is not None and threads > cores:
         raise SettingsError(
@@ -77,7 +93,8 @@ def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
     Raises: SettingsError where settings do not fit each other or the corpus; InputError when
     there is too little text.
     """
-    train, spec = settings.train, _shape(settings.model, facts)
+    train, spec = settings.train, replace(_shape(settings.model, facts), eos_id=facts.eos_id)
+    spec = with_mechanisms(spec, choose(settings.model.mechanisms), facts.lexicon)
     seen = _seen_tokens(spec, facts)
     # A run by steps must not depend on how fast the machine was found to be.
     tokens = _USUAL_TOKENS_PER_STEP if facts.train_s is None else _tokens_per_step(seen)
@@ -96,6 +113,7 @@ def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
         "threads": train.threads or default_threads(),
     }
     shape = {name: getattr(spec, name) for name in _SHAPE}
+    shape["mechanisms"] = items_of(choose(settings.model.mechanisms))
     decided = settings.model_copy(
         update={
             "train": train.model_copy(update=chosen),
@@ -275,12 +293,24 @@ def describe(settings: Settings, spec: ModelSpec, facts: Facts) -> Plan:
         expected_bits_per_byte=expected,
         expected_spread=scaling_law().spread,
         expected_memory_bytes=_memory_bytes(spec, tokens_per_step, train.threads),
+        mechanisms=tuple(part.name for part in spec.mechanisms),
+        opens_elsewhere=not kept(spec),
+        measured_gain=measured_gain(spec.mechanisms),
+        table_bytes=table_bytes(spec),
     )
+
+
+def table_bytes(spec: ModelSpec) -> int:
+    """Memory of tables of which a step touches few rows: the rows alone, in float32."""
+    kinds = spec.parameters().values()
+    return sum(4 * math.prod(kind.shape) for kind in kinds if kind.update == "rows")
 
 
 def _memory_bytes(spec: ModelSpec, tokens_per_step: int, threads: int) -> int:
     """Resident memory of the run: the program, weights and moments, and a step's tape."""
-    program, weights = 170 << 20, spec.num_parameters * (4 * (4 + 2 * threads) + 8)
+    tables = table_bytes(spec)
+    dense = spec.num_parameters - tables // 4
+    program, weights = 170 << 20, dense * (4 * (4 + 2 * threads) + 8) + tables
     row = (
         2
         * spec.layers

@@ -61,7 +61,8 @@ def scaling_law() -> ScalingLaw:
 
 
 def block_parameters(spec: ModelSpec) -> int:
-    """Parameters but for the tables."""
+    """Parameters but for the tables and the mechanisms."""
+    spec = spec.plain
     return spec.num_parameters - spec.vocab_size * spec.width * (1 if spec.tied else 2)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Int32
 from torch import nn
 
 from cllm.config import Precision, TrainSettings
 from cllm.errors import SettingsError
-from cllm.model.spec import ModelSpec, fused_rows
+from cllm.model.lexicon import Lexicon
+from cllm.model.spec import ModelSpec
 from cllm.model.transformer import Transformer
 from cllm.model.weights import Weights
 from cllm.training.checkpoint import Tensors
@@ -24,10 +24,16 @@ from cllm.training.optimiser import Optimiser
 class TorchLearner:
     """A `Learner` over a `Transformer`; `settings` are decided."""
 
-    def __init__(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> None:
-        self.spec = spec
+    def __init__(
+        self,
+        spec: ModelSpec,
+        weights: Weights,
+        settings: TrainSettings,
+        lexicon: Lexicon | None = None,
+    ) -> None:
+        self.spec, self.lexicon = spec, lexicon
         torch.set_num_threads(settings.threads or 1)
-        self.model = Transformer(spec)
+        self.model = Transformer(spec, lexicon)
         self.model.load_weights(weights)
         self.model.to(settings.device)
         self._settings = settings
@@ -35,10 +41,11 @@ class TorchLearner:
             if isinstance(part, nn.Dropout):
                 part.p = settings.dropout or 0.0
         dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
-        self._optimiser = Optimiser(self.model, settings, dtype, fused_rows(spec))
+        self._optimiser = Optimiser(self.model, settings, dtype, spec)
         self._device = torch.device(settings.device)
         # There the compiler's fused kernels gain much, and the first step can wait for them.
-        self._forward = torch.compile(self.model) if self._device.type == "cuda" else self.model
+        is_cuda = self._device.type == "cuda"
+        self._loss = torch.compile(self.model.loss) if is_cuda else self.model.loss
 
     @property
     def context(self) -> int:
@@ -53,12 +60,10 @@ class TorchLearner:
             torch.manual_seed(self._settings.seed * 1_000_003 + self._optimiser.num_steps)
         self.model.train()
         for ids, targets in batches:
-            logits = self._forward(self._to_device(ids)).flatten(0, 1).float()
-            wanted = self._to_device(targets).flatten()
-            loss = F.cross_entropy(logits, wanted, ignore_index=-1, reduction="sum") / num_targets
-            torch.autograd.backward(loss)
+            loss, total = self._loss(self._to_device(ids), self._to_device(targets), rates.progress)
+            torch.autograd.backward(total / num_targets)
             self._optimiser.collect()
-            nats += loss.item()
+            nats += loss.item() / num_targets
         if not math.isfinite(nats):
             self._optimiser.forget()
             return StepFigures(nats, math.nan)

@@ -134,7 +134,11 @@ class Trainer:
             final_fraction=settings.final_fraction,
         )
         rates = Rates(
-            settings.learning_rate * shape, settings.matrix_rate * shape, settings.momentum or 0.0
+            settings.learning_rate * shape,
+            settings.matrix_rate * shape,
+            settings.momentum or 0.0,
+            share=shape,
+            progress=min(share, 1.0),
         )
         parts = [settings.batch_size] * settings.accumulate
         starts = [progress.windows + sum(parts[:number]) for number in range(len(parts))]

@@ -1,0 +1,46 @@
+"""What mechanisms must know of a vocabulary: how often each token occurs, and of which roots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from cllm.model.lexicon import Lexicon
+from cllm.model.mechanisms.mechanism import Mechanism
+from cllm.text.corpus import Corpus
+
+_CHUNK_TOKENS = 1 << 22
+
+
+def build_lexicon(corpus: Corpus, mechanisms: Sequence[Mechanism]) -> Lexicon:
+    """The lexicon of a corpus's vocabulary, with roots where a mechanism needs them.
+
+    Raises: SettingsError where its tokens have no roots.
+    """
+    counts = token_counts(corpus)
+    ranks = ranks_of(counts)
+    if not any("roots" in part.needs for part in mechanisms):
+        return Lexicon(ranks)
+    from cllm.text.roots import token_morphology
+
+    found = token_morphology(corpus.tokenizer, counts)
+    return Lexicon(ranks, found.roots, found.affixes, found.root_primes, found.affix_primes)
+
+
+def token_counts(corpus: Corpus) -> Int64[np.ndarray, " V"]:
+    """How often each token occurs in the training part."""
+    tokens, size = corpus.tokens("train"), corpus.tokenizer.vocab_size
+    counts = np.zeros(size, np.int64)
+    for start in range(0, len(tokens), _CHUNK_TOKENS):
+        chunk = tokens.read(start, min(_CHUNK_TOKENS, len(tokens) - start))
+        counts += np.bincount(chunk, minlength=size)
+    return counts
+
+
+def ranks_of(counts: Int64[np.ndarray, " V"]) -> Int32[np.ndarray, " V"]:
+    """Ranks from 1 by falling count; the smaller id first where counts are equal."""
+    ranks = np.empty(len(counts), np.int32)
+    ranks[np.argsort(-counts, kind="stable")] = np.arange(1, len(counts) + 1)
+    return ranks

@@ -1,0 +1,51 @@
+"""The mechanisms that a model can have: what each is, and what it was measured to gain."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from cllm.errors import NotFoundError
+from cllm.model.mechanisms.catalogue import NAMES, SETS, measured, mechanism
+from cllm.training.compiled_parts import uncompiled
+
+
+def catalogue_records() -> list[dict[str, Any]]:
+    """A record of every mechanism, in the order in which they act."""
+    return [mechanism_record(name) for name in NAMES]
+
+
+def mechanism_record(name: str) -> dict[str, Any]:
+    """What one mechanism is. Raises: NotFoundError with the nearest name."""
+    if name not in NAMES:
+        close = difflib.get_close_matches(name.replace("-", "_"), NAMES, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else "`cllm mechanisms` lists them all."
+        raise NotFoundError(f"there is no mechanism {name!r}", hint=hint)
+    kind = mechanism(name).model_validate({})
+    return {
+        "name": name,
+        "title": kind.title,
+        "cost": kind.cost,
+        "control": kind.control,
+        "export": kind.export,
+        "needs": sorted(kind.needs),
+        "excludes": dict(kind.excludes),
+        "compiled": not uncompiled([kind]),
+        "sets": [key for key, items in SETS.items() if name in {i.split(".")[0] for i in items}],
+        "settings": [
+            {"name": key, "default": field.default, "help": field.description}
+            for key, field in type(kind).model_fields.items()
+        ],
+        "explanation": inspect.cleandoc(type(kind).__doc__ or ""),
+        "measured": measured().get("mechanisms", {}).get(name),
+    }
+
+
+def set_records() -> list[dict[str, Any]]:
+    """The named sets of mechanisms, with what each gained."""
+    figures = measured().get("sets", {})
+    return [
+        {"name": name, "members": list(items), "gain": figures.get(name, {}).get("gain")}
+        for name, items in SETS.items()
+    ]

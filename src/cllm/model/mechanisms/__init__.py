@@ -1,0 +1,1 @@
+"""The mechanisms: number-theoretic parts that can be switched on, one file each."""

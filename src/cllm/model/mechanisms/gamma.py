@@ -1,0 +1,98 @@
+"""`gamma`: each head's output is gated by what the position has read."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cllm.model.lexicon import Lexicon
+from cllm.model.mechanisms.mechanism import (
+    Mechanism,
+    ModelSpec,
+    Parameter,
+    Reading,
+    Tensor,
+    Tensors,
+    random_for,
+)
+
+# A gamma burst of 40 Hz within a cycle of 7.83 Hz lasts this many tokens.
+_PERIOD = 40 / 7.83
+_NOISE_ROWS = 256
+
+
+@final
+class Gamma(Mechanism):
+    """A head that has nothing to say can fall silent; one that has may speak louder.
+
+        y_h ← y_h · 2σ(W_g x)_h
+
+    with x what attention reads; W_g = 0 at the start, so every factor is 1. With `kind=clock` the
+    values are modulated instead, by the position j in the document alone:
+
+        v_j ← v_j · (1 + a_k · cos(2πj/P)),   P = 40/7.83, a = 0 at the start
+
+    Shapes: weight [H, C], or strength [K]. Cost: C·H multiplications a token. Placebo: the gate
+    reads a fixed random vector for each of 256 positions instead of x; the clock's period is
+    random.
+
+    Source: Qiu 2025, arXiv:2505.06708 (gated attention). Status: measured (docs/mechanisms.md).
+    """
+
+    name: ClassVar = "gamma"
+    title: ClassVar = "a gate on each head's output, read from the data"
+    cost: ClassVar = "C·H multiplications a token and layer"
+    control: ClassVar = "the gate reads noise that depends on the position alone"
+    export: ClassVar = "refuses"
+
+    kind: Literal["gate", "clock"] = Field("gate", description="Gate by the data, or a clock.")
+
+    def parameters(self, spec: ModelSpec) -> dict[str, Parameter | None]:
+        """The gates, or the strengths of the clock."""
+        name, shape = "weight", (spec.heads, spec.width)
+        if self.kind == "clock":
+            return {
+                f"mechanisms.gamma.{layer}.strength": Parameter((spec.kv_heads,))
+                for layer in range(spec.layers)
+            }
+        return {
+            f"mechanisms.gamma.{layer}.{name}": Parameter(shape) for layer in range(spec.layers)
+        }
+
+    def fixed(self, spec: ModelSpec, lexicon: Lexicon | None) -> dict[str, NDArray[Any]]:
+        """The control's noise [256, C], of the size that x has."""
+        del lexicon
+        if not self.placebo or self.kind == "clock":
+            return {}
+        noise = random_for("gamma.placebo").standard_normal((_NOISE_ROWS, spec.width), np.float32)
+        return {"noise": noise}
+
+    @property
+    def period(self) -> float:
+        """Tokens in one cycle of the clock."""
+        return float(random_for("gamma.clock").uniform(2, 12)) if self.placebo else _PERIOD
+
+    def gate(
+        self, layer: int, h: Float[Tensor, "B T C"], reading: Reading, p: Tensors
+    ) -> Float[Tensor, "B T H"]:
+        """The factor of each head."""
+        if self.kind == "clock":
+            return h.new_ones(1, 1, 1)
+        if self.placebo:
+            h = p["noise"].to(h.dtype)[reading.places[:, -h.shape[1] :] % _NOISE_ROWS]
+        factor: Tensor = 2.0 * (h @ p[f"{layer}.weight"].t()).sigmoid()
+        return factor
+
+    def values(
+        self, layer: int, v: Float[Tensor, "B K S D"], reading: Reading, p: Tensors
+    ) -> Float[Tensor, "B K S D"]:
+        """The values, modulated by the clock."""
+        if self.kind == "gate":
+            return v
+        phase = (reading.places.to(v.dtype) * (2 * np.pi / self.period)).cos()
+        modulation = 1.0 + p[f"{layer}.strength"][None, :, None] * phase[:, None]
+        return v * modulation[..., None]

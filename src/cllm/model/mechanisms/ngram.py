@@ -1,0 +1,150 @@
+"""`ngram`: a memory of what follows two or three tokens, in tables of prime size."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, final
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cllm.errors import SettingsError
+from cllm.model.lexicon import Lexicon
+from cllm.model.mechanisms.mechanism import (
+    Mechanism,
+    ModelSpec,
+    Parameter,
+    Reading,
+    Tensor,
+    Tensors,
+    random_for,
+)
+from cllm.numbers.primes import next_prime
+
+_MOST_BITS = 63
+
+
+@final
+class Ngram(Mechanism):
+    """Rows of a table that the last tokens point to are added to the embedding.
+
+        z_n = Σ_{k<n} x_{t−k} · V^k                     (exact, n = 2, 3)
+        e_t += Up · Σ_{n,h} M_{n,h}[z_n mod P_{n,h}]
+
+    The heads h of one n have different primes P. Two n-grams meet in every head only if ∏P
+    divides z − z′ (Chinese remainder theorem); never, when ∏P ≥ Vⁿ. What lies before the document
+    counts as its end mark. The tables begin at 0, so the model begins as the plain one; a step
+    touches few of their rows, and only those are updated (row-wise Adagrad).
+
+    Differs from the first definition: the gate g is left out, since g ⊙ Up is a matrix again.
+
+    Shapes: table [ΣP, W], up [C, W]. Cost per token: 2·heads rows of W read, 2·C·W for the
+    projection. Placebo: tables of 2^k rows, reached by multiplying with a random odd number.
+
+    Source: Svenstrup 2017, arXiv:1709.03933 (hash embeddings); DeepSeek-AI 2026 (Engram).
+    Status: measured (docs/mechanisms.md).
+    """
+
+    name: ClassVar = "ngram"
+    title: ClassVar = "a memory of what follows two or three tokens, in tables of prime size"
+    cost: ClassVar = "2·C·W multiplications and 2·heads rows a token"
+    control: ClassVar = "sizes that are powers of two, reached by a random hash"
+    export: ClassVar = "refuses"
+
+    orders: tuple[int, ...] = Field((2, 3), description="Lengths n of the n-grams.")
+    heads: int = Field(2, ge=1, le=16, description="Tables for each length.")
+    rows: int = Field(16_384, ge=2, le=1 << 27, description="Rows of each table, about.")
+    row_width: int = Field(64, ge=1, description="Width W of a row.")
+    rate: float = Field(0.05, gt=0.0, description="Learning rate of the tables, at its peak.")
+
+    def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Mechanism:
+        """Checked against the vocabulary. Raises: SettingsError."""
+        del lexicon
+        if not self.orders or min(self.orders) < 2 or len(set(self.orders)) < len(self.orders):
+            raise SettingsError(
+                f"{self.orders} are not different lengths from 2 on", where="ngram.orders"
+            )
+        longest = int(_MOST_BITS / max(math.log2(spec.vocab_size), 1.0))
+        if max(self.orders) > longest:
+            raise SettingsError(
+                f"{max(self.orders)} tokens of {spec.vocab_size:,} kinds are no number below"
+                f" 2^{_MOST_BITS}",
+                where="ngram.orders",
+                hint=f"Choose lengths up to {longest}, or a smaller vocabulary.",
+            )
+        return self
+
+    @property
+    def table_rate(self) -> float:
+        """Peak learning rate of the tables."""
+        return self.rate
+
+    @property
+    def moduli(self) -> tuple[int, ...]:
+        """Rows of each table: all heads of the first length, then of the next."""
+        count = len(self.orders) * self.heads
+        if self.placebo:
+            return (1 << max(1, round(math.log2(self.rows))),) * count
+        found = [next_prime(self.rows - 1)]
+        while len(found) < count:
+            found.append(next_prime(found[-1]))
+        return tuple(found)
+
+    @property
+    def multipliers(self) -> tuple[int, ...]:
+        """What z is multiplied with, modulo 2^64, before the remainder is taken."""
+        moduli = self.moduli
+        if not self.placebo:
+            return (1,) * len(moduli)
+        drawn = random_for("ngram.placebo").integers(0, 1 << 63, len(moduli))
+        return tuple(2 * int(number) + 1 for number in drawn)
+
+    def parameters(self, spec: ModelSpec) -> dict[str, Parameter | None]:
+        """The tables, one after the other, and the projection."""
+        return {
+            "mechanisms.ngram.table": Parameter((sum(self.moduli), self.row_width), update="rows"),
+            "mechanisms.ngram.up": Parameter(
+                (spec.width, self.row_width), deviation=self.row_width**-0.5, decays=True
+            ),
+        }
+
+    def fixed(self, spec: ModelSpec, lexicon: Lexicon | None) -> dict[str, NDArray[Any]]:
+        """Powers of V, and for each table its length n, modulus, multiplier and first row."""
+        del lexicon
+        powers = [spec.vocab_size**k for k in range(max(self.orders))]
+        starts = np.concatenate([[0], np.cumsum(self.moduli)[:-1]]).astype(np.int64)
+        return {
+            "powers": np.array(powers, np.int64),
+            "moduli": np.array(self.moduli, np.int64),
+            # Two's complement: products wrap modulo 2^64 all the same.
+            "multipliers": np.array(self.multipliers, np.uint64).view(np.int64),
+            "starts": starts,
+        }
+
+    def add(self, reading: Reading, p: Tensors) -> Float[Tensor, "B T C"]:
+        """Up times the sum of the rows."""
+        import torch.nn.functional as F
+
+        rows = self.rows_of(reading, p)
+        # A sparse gradient: nothing is as large as the tables but the tables.
+        found = F.embedding(rows, p["table"], sparse=True).sum(-2)
+        added: Tensor = found @ p["up"].t()
+        return added
+
+    def rows_of(self, reading: Reading, p: Tensors) -> Int[Tensor, "B T N"]:
+        """The row of each table that stands for each position."""
+        import torch
+
+        sums, z = {}, torch.zeros_like(reading.ids)
+        for lag in range(max(self.orders)):
+            z = z + reading.ids_back(lag) * p["powers"][lag]
+            sums[lag + 1] = z
+        numbers = torch.stack([sums[n] for n in self.orders for _ in range(self.heads)], -1)
+        mixed = numbers * p["multipliers"]
+        # The remainder of an unsigned 64-bit number: torch has none, so in two halves.
+        high, low = (mixed >> 32) & 0xFFFFFFFF, mixed & 0xFFFFFFFF
+        moduli = p["moduli"]
+        shift = (1 << 32) % moduli
+        return ((high % moduli) * shift + low % moduli) % moduli + p["starts"]

@@ -1,0 +1,159 @@
+"""The mechanisms of one model, by the place where they act, each with its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cllm.model.lexicon import Lexicon
+from cllm.model.mechanisms.mechanism import (
+    AddsLoss,
+    AddsToInput,
+    BiasesScores,
+    ChangesProjection,
+    ChangesTable,
+    ChangesValues,
+    FiltersInput,
+    GatesOutput,
+    MapsLogits,
+    Mechanism,
+    ReordersVocabulary,
+    ReplacesHead,
+)
+from cllm.model.reading import Reading
+from cllm.model.spec import ModelSpec
+
+PREFIX = "mechanisms."
+
+
+class Parts(nn.Module):
+    """Holds the mechanisms' parameters and fixed tables, and calls whoever acts at a place.
+
+    Without mechanisms every list is empty, and each place gives back what it got.
+    """
+
+    def __init__(self, spec: ModelSpec, lexicon: Lexicon | None) -> None:
+        super().__init__()
+        self.all = spec.mechanisms
+        self.replace_scores = any(part.replaces_scores for part in self.all)
+        for name, parameter in spec.parameters().items():
+            if name.startswith(PREFIX):
+                self._hold(name, nn.Parameter(torch.zeros(parameter.shape)))
+        for mechanism in self.all:
+            for name, value in mechanism.fixed(spec, lexicon).items():
+                self._hold(f"{PREFIX}{mechanism.name}.{name}", torch.from_numpy(value))
+
+    def _hold(self, full_name: str, value: Tensor) -> None:
+        """Keep a tensor in nested modules, so that it has this name in the model."""
+        *path, leaf = full_name.removeprefix(PREFIX).split(".")
+        module: nn.Module = self
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        if isinstance(value, nn.Parameter):
+            module.register_parameter(leaf, value)
+        else:
+            module.register_buffer(leaf, value, persistent=False)
+
+    def tensors(self, mechanism: Mechanism) -> dict[str, Tensor]:
+        """A mechanism's own tensors by short name."""
+        if mechanism.name not in self._modules:
+            return {}
+        module = self.get_submodule(mechanism.name)
+        return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+    def table(self, table: Float[Tensor, "V C"] | None) -> Float[Tensor, "V C"]:
+        """The table of embeddings."""
+        for part in self.all:
+            if isinstance(part, ChangesTable):
+                table = part.table(table, self.tensors(part))
+        assert table is not None, "whatever takes the table away makes another"
+        return table
+
+    def add(self, x: Float[Tensor, "B T C"], reading: Reading) -> Float[Tensor, "B T C"]:
+        """Embeddings with what is added to them."""
+        for part in self.all:
+            if isinstance(part, AddsToInput):
+                x = x + part.add(reading, self.tensors(part))
+        return x
+
+    def project(self, layer: int, qkv: Float[Tensor, "R C"]) -> Float[Tensor, "Q C"]:
+        """The matrix of queries, keys and values."""
+        for part in self.all:
+            if isinstance(part, ChangesProjection):
+                qkv = part.project(layer, qkv, self.tensors(part))
+        return qkv
+
+    def filter(
+        self, layer: int, h: Float[Tensor, "B T C"], reading: Reading
+    ) -> Float[Tensor, "B T C"]:
+        """What attention reads."""
+        for part in self.all:
+            if isinstance(part, FiltersInput):
+                h = part.filter(layer, h, reading, self.tensors(part))
+        return h
+
+    def bias(self, layer: int, h: Float[Tensor, "B T C"], reading: Reading) -> Tensor | None:
+        """[#B, #H, #T, S], what is added to the scores; None for nothing."""
+        total: Tensor | None = None
+        for part in self.all:
+            if isinstance(part, BiasesScores):
+                bias = part.bias(layer, h, reading, self.tensors(part))
+                total = bias if total is None else total + bias
+        return total
+
+    def values(
+        self, layer: int, v: Float[Tensor, "B K S D"], reading: Reading
+    ) -> Float[Tensor, "B K S D"]:
+        """The values of all positions so far."""
+        for part in self.all:
+            if isinstance(part, ChangesValues):
+                v = part.values(layer, v, reading, self.tensors(part))
+        return v
+
+    def gate(
+        self,
+        layer: int,
+        y: Float[Tensor, "B T H D"],
+        h: Float[Tensor, "B T C"],
+        reading: Reading,
+    ) -> Float[Tensor, "B T H D"]:
+        """What the heads give, scaled."""
+        for part in self.all:
+            if isinstance(part, GatesOutput):
+                y = y * part.gate(layer, h, reading, self.tensors(part))[..., None]
+        return y
+
+    def order(self) -> Int[Tensor, " V"] | None:
+        """The row of each id in the tables, where it is not the id."""
+        for part in self.all:
+            if isinstance(part, ReordersVocabulary):
+                return part.order(self.tensors(part))
+        return None
+
+    def logits(
+        self, h: Float[Tensor, "B T C"], product: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "B T V"]:
+        """Logits from the last norm's output; `product` is that with the head's table."""
+        heads = [part for part in self.all if isinstance(part, ReplacesHead)]
+        logits = heads[0].head(h, self.tensors(heads[0])) if heads else product(h)
+        for part in self.all:
+            if isinstance(part, MapsLogits):
+                logits = part.map_logits(logits, self.tensors(part))
+        return logits
+
+    def losses(
+        self,
+        logits: Float[Tensor, "N V"],
+        targets: Int[Tensor, " N"],
+        table: Float[Tensor, "V C"],
+        progress: float,
+    ) -> Iterable[Float[Tensor, ""]]:
+        """What is added to the loss, summed over targets ≥ 0."""
+        for part in self.all:
+            if isinstance(part, AddsLoss):
+                yield part.loss(logits, targets, table, progress, self.tensors(part))

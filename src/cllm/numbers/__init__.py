@@ -1,0 +1,1 @@
+"""Exact number theory: primes, certified reals, lattices, spirals; no torch."""

@@ -1,0 +1,1 @@
+"""Experiments with proper statistics: plan, run, compare, report."""

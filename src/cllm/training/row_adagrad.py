@@ -1,0 +1,69 @@
+"""Row-wise Adagrad in torch: a step costs what it touches, however large the table is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class RowAdagrad:
+    """Steps tables of which each batch reads few rows. No clipping, no decay, no moments.
+
+    For each row with gradient g: s ← s + mean(g²), row ← row − rate · g / √s; s, one number a row,
+    is all that is kept. The step does not depend on the gradient's scale.
+    Source: Duchi 2011, JMLR 12 (Adagrad); one sum a row as in Gupta 2014, arXiv:1412.0193.
+    """
+
+    def __init__(self, tables: Mapping[str, nn.Parameter]) -> None:
+        self._tables = dict(tables)
+        self._squares = {
+            name: torch.zeros(len(table), dtype=torch.float32, device=table.device)
+            for name, table in tables.items()
+        }
+        self._gradients: dict[str, Tensor] = {}
+
+    def collect(self) -> None:
+        """Add the sparse gradients of the last backward pass and clear them."""
+        for name, table in self._tables.items():
+            if table.grad is not None:
+                new = table.grad if table.grad.is_sparse else table.grad.to_sparse(1)
+                old = self._gradients.get(name)
+                self._gradients[name] = new if old is None else old + new
+                table.grad = None
+
+    def forget(self) -> None:
+        """Drop the collected gradients."""
+        self._gradients = {}
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Step the rows that were touched since the last step."""
+        for name, gradient in self._gradients.items():
+            summed = gradient.coalesce()
+            rows, values = summed.indices()[0], summed.values().float()
+            squares = self._squares[name]
+            squares[rows] += values.square().mean(1)
+            steps = values / (squares[rows].sqrt() + 1e-10)[:, None]
+            table = self._tables[name]
+            table.index_add_(0, rows, steps.to(table.dtype), alpha=-rate)
+        self.forget()
+
+    def state(self) -> dict[str, Tensor]:
+        """Tables and sums, for a checkpoint."""
+        return {
+            **{f"weight.{name}": table.detach().float() for name, table in self._tables.items()},
+            **{f"row_squares.{name}": value for name, value in self._squares.items()},
+        }
+
+    @torch.no_grad()
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        for name, table in self._tables.items():
+            table.copy_(tensors[f"weight.{name}"])
+            self._squares[name].copy_(tensors[f"row_squares.{name}"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """The tables by name."""
+        return {name: table.detach().float() for name, table in self._tables.items()}
