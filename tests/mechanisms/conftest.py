@@ -3,7 +3,6 @@
 import itertools
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +17,25 @@ VOCABULARY, EOS = 64, 0
 # Each mechanism in the settings that take other paths through the code; the first is also the
 # one that meets the others in pairs. Those that are not here have only one.
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "residues": {"product": ("residues",), "sum": ("residues.combine=sum",)},
+    "reduction": {
+        "scratch": ("reduction.rank=3",),
+        # Of full rank, as a lower one is another model once it is finished.
+        "svd": ("reduction.kind=svd", "reduction.rank=16"),
+    },
+    "kissing_codes": {
+        "e8": ("kissing_codes",),
+        "leech": ("kissing_codes.lattice=leech",),
+        "whole": ("kissing_codes.whole=true", "kissing_codes.uniformity=0.5"),
+    },
+    "roots": {
+        "sum": ("roots",),
+        "rotation": ("roots.rotation=true",),
+        "binding": ("roots.binding=true",),
+        "mobius": ("roots.mobius_start=true",),
+        "frequent": ("roots.own=frequent", "roots.rank=2"),
+        "none": ("roots.own=none",),
+    },
     "locality": {
         "frequency": ("locality",),
         "root": ("locality.kind=root",),
@@ -36,6 +54,12 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "schumann": {"forget": ("schumann",), "static": ("schumann.kind=static",)},
     "gamma": {"gate": ("gamma",), "clock": ("gamma.kind=clock",)},
+    "additive_head": {"own": ("additive_head.rank=2",), "sum": ("additive_head.rank=0",)},
+    "root_loss": {
+        "root": ("root_loss",),
+        "frequency": ("root_loss.kind=frequency",),
+        "gcd": ("root_loss.kind=gcd",),
+    },
     "lattice_transform": {
         "hadamard": ("lattice_transform",),
         "givens": ("lattice_transform.kind=givens",),
@@ -66,7 +90,7 @@ SHAPES = {
     "grouped": {"heads": 4, "kv_heads": 2},
     "untied": {"heads": 4, "kv_heads": 2, "tied": False},
     # For finite differences: as few numbers as there can be.
-    "least": {"heads": 2, "kv_heads": 1, "width": 8, "head_width": 4, "layers": 1, "mlp_width": 4},
+    "least": {"heads": 2, "kv_heads": 1, "head_width": 4, "layers": 1, "mlp_width": 4},
 }
 
 
@@ -134,11 +158,6 @@ class Models:
         """Random tokens, no document's end among them."""
         generator = torch.Generator().manual_seed(seed)
         return torch.randint(1, VOCABULARY, (rows, length), generator=generator)
-
-    @staticmethod
-    def with_placebo(spec: ModelSpec) -> ModelSpec:
-        parts = (part.model_copy(update={"placebo": True}) for part in spec.mechanisms)
-        return replace(spec, mechanisms=tuple(parts))
 
 
 @pytest.fixture(scope="session")

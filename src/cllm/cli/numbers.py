@@ -9,7 +9,6 @@ from cyclopts import App, Parameter
 from rich.text import Text
 
 from cllm.cli.output import JsonFlag, Output
-from cllm.cli.quantities import count as counted
 from cllm.cli.tables import facts, heading, listing, remark
 from cllm.cli.whole_numbers import WholeNumber, parse_whole
 from cllm.errors import InputError
@@ -23,6 +22,12 @@ app = App(
     help_epilogue="",
     group_commands="Commands",
 )
+for _name, _help in {
+    "lattice": "Show a lattice, find its point nearest to a given one, or draw a slice through it.",
+    "kissing": "Show how many spheres touch one in a lattice's packing, and draw where.",
+    "reduce": "Make the basis of a lattice short (LLL), exactly.",
+}.items():
+    app.command(f"cllm.cli.lattices:{_name}", name=_name, help=_help)
 
 PictureFlag = Annotated[
     Path | None,
@@ -73,17 +78,18 @@ def factor(number: WholeNumber, /, *, json: JsonFlag = False) -> None:
     output = Output(as_json=json)
     found = jobs.factor(parse_whole(number, "NUMBER"))
     product = " · ".join(
-        f"{prime:,}^{power}" if power > 1 else f"{prime:,}" for prime, power in found.factors.items()
+        f"{prime:,}^{power}" if power > 1 else f"{prime:,}"
+        for prime, power in found.factors.items()
     )
     output.print(Text(f"{found.number:,} = {product or '1'}", "head"))
     divisors = " ".join(map(str, found.divisors)) if found.divisors else "–"
     output.print(
         facts(
             [
-                ("totient φ", counted_exactly(found.totient)),
+                ("totient φ", f"{found.totient:,}"),
                 ("Möbius μ", str(found.mobius)),
-                ("divisors", counted_exactly(found.num_divisors)),
-                ("their sum σ", counted_exactly(found.divisor_sum)),
+                ("divisors", f"{found.num_divisors:,}"),
+                ("their sum σ", f"{found.divisor_sum:,}"),
                 ("all of them", divisors),
             ]
         )
@@ -153,7 +159,7 @@ def plimpton(
         pictures.check_picture_path(output)
         pictures.draw_triples(output, parse_whole(limit, "--limit"), dark=dark)
     lines = jobs.tablet()
-    columns = ("row", "(diagonal/long)²", "short", "diagonal", "triangle", "")
+    columns = ("row", "(diagonal/long)²", "short", "diagonal", "triangle")
     rows = [
         (
             str(line.number),
@@ -161,13 +167,16 @@ def plimpton(
             _marked(line.short_written, "short", line.errors),
             _marked(line.diagonal_written, "diagonal", line.errors),
             f"{line.short}² + {line.long}² = {line.diagonal}²",
-            Text("; ".join(line.errors), "warn"),
         )
         for line in lines
     ]
     out.print(listing(columns, rows, right=("row", "short", "diagonal")))
-    out.print(remark("\nColumns as the scribe wrote them, but the first, corrected.", "label"))
-    _show_path(out, output)
+    out.print(heading("* What the scribe got wrong"))
+    out.print(facts((f"row {line.number}", error) for line in lines for error in line.errors))
+    out.print(
+        remark("\nThe first column is shown as it should be, the others as written.", "label")
+    )
+    show_path(out, output)
     out.result({"rows": lines, "picture": output})
 
 
@@ -192,20 +201,18 @@ def spiral(
         draw(output, number, dark=dark)
     found = jobs.spiral_facts(kind, number)
     if kind == "ulam":
-        line = f"y = {'x' if found.slope == 1 else '−x'} {'−' if found.line < 0 else '+'} {abs(found.line)}"
+        sign = "−" if found.line < 0 else "+"
+        line = f"y = {'x' if found.slope == 1 else '−x'} {sign} {abs(found.line)}"
         best = ("best diagonal", f"{line}: {found.line_primes} of {found.line_points} are prime")
     else:
         arm = f"n ≡ {found.line} (mod {found.arms})"
         best = ("best arm", f"{arm}: {found.line_primes:,} of {found.line_points:,} are prime")
-    share = f"{found.primes:,} of {found.points:,}, one in {found.points / max(found.primes, 1):.2f}"
+    share = (
+        f"{found.primes:,} of {found.points:,}, one in {found.points / max(found.primes, 1):.2f}"
+    )
     out.print(facts([("primes", share), best]))
-    _show_path(out, output)
+    show_path(out, output)
     out.result({"spiral": found, "picture": output})
-
-
-def counted_exactly(number: int) -> str:
-    """`1,234` however large: no detour through floating point."""
-    return f"{number:,}"
 
 
 def _show_prime(output: Output, found: jobs.PrimeFacts) -> None:
@@ -227,6 +234,7 @@ def _marked(text: str, column: str, errors: list[str]) -> Text:
     return Text(f"{text} *" if is_wrong else text, "warn" if is_wrong else "")
 
 
-def _show_path(output: Output, path: Path | None) -> None:
+def show_path(output: Output, path: Path | None) -> None:
+    """Say where a picture was drawn, if one was."""
     if path is not None:
         output.print(f"\nDrawn: {path}")

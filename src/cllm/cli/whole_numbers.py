@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -54,15 +55,15 @@ def _read_term(term: str, text: str, name: str) -> int:
     if is_too_long or len(base) * (1 if exponent else int(raised)) > _MOST_DIGITS:
         raise _too_long(text, name)
     if exponent is None:
-        return sign * int(base) ** int(raised)
+        whole: int = int(base) ** int(raised)
+        return sign * whole
     shift = int(exponent) - len(places or "")
     if shift > _MOST_DIGITS:
         raise _too_long(text, name)
-    mantissa = int(base + (places or ""))
-    whole, rest = divmod(mantissa * 10 ** max(shift, 0), 10 ** max(-shift, 0))
-    if rest:
+    value = Fraction(int(base + (places or ""))) * Fraction(10) ** shift
+    if value.denominator != 1:
         raise InputError(f"{_shorten(text)!r} is not whole", where=name)
-    return sign * whole
+    return sign * value.numerator
 
 
 def _too_long(text: str, name: str) -> InputError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cllm.jobs.number_pictures import DARK, LIGHT, Palette, poster, ramp, save
 
@@ -71,8 +71,11 @@ def draw_slice(path: Path, name: str, *, dark: bool = False) -> None:
     line = (np.arange(dots) + 0.5) / dots * 2 - 1
     x, y = np.meshgrid(line * reach, line * reach)
     points = np.stack([x.ravel(), y.ravel()], axis=1) @ axes_of_plane.T
-    distances = np.sqrt(((points - nearest_point(lattice.name, points)) ** 2).sum(axis=1)).reshape(dots, dots)
-    caption = f"by the distance to the nearest point of the lattice in {lattice.dimension} dimensions"
+    distances = np.sqrt(((points - nearest_point(lattice.name, points)) ** 2).sum(axis=1)).reshape(
+        dots, dots
+    )
+    dimensions = f"{lattice.dimension} dimensions"
+    caption = f"by the distance to the nearest point of the lattice in {dimensions}"
     figure, axes = poster(palette, f"A slice of {lattice.name}", caption)
     axes.imshow(
         _evened_out(distances, np.hypot(x, y) < reach),
@@ -101,19 +104,21 @@ def _draw_edges(
     lengths = np.hypot(*(lines[:, 0] - lines[:, 1]).T)
     # Long lines first and faint, so that short ones lie on top.
     order = np.argsort(-lengths)
-    share = lengths[order].round(9) / lengths.max()
+    span = max(float(np.ptp(lengths)), 1e-9)
+    loudness = (lengths.max() - lengths[order]) / span
     strength = min(1.0, 25 / len(lines) ** 0.5)
     axes.add_collection(
         LineCollection(
             lines[order].tolist(),
-            array=1 - share,
+            array=loudness,
             cmap=ramp(palette),
             clim=(0, 1),
-            linewidths=0.35 + 1.0 * strength,
+            linewidths=0.35 + 1.4 * strength,
             alpha=0.25 + 0.6 * strength,
         )
     )
-    axes.scatter(*places.T, s=22, c=palette.ink, edgecolors=palette.paper, linewidths=0.8, zorder=3)
+    dots: dict[str, Any] = {"s": 22 + 30 * strength, "c": palette.ink, "edgecolors": palette.paper}
+    axes.scatter(places[:, 0], places[:, 1], linewidths=0.8, zorder=3, **dots)
 
 
 def _draw_cloud(axes: Axes, places: Float64[np.ndarray, "N 2"], palette: Palette) -> None:
@@ -123,7 +128,8 @@ def _draw_cloud(axes: Axes, places: Float64[np.ndarray, "N 2"], palette: Palette
     radii = np.hypot(*places.T)
     loudness = radii / radii.max()
     axes.scatter(
-        *places.T,
+        places[:, 0],
+        places[:, 1],
         s=0.22 + 7.0 * loudness**4,
         c=loudness**1.3,
         cmap=ramp(palette),
@@ -142,7 +148,8 @@ def _draw_circles(
 
 
 def _kissing_caption(number: int, dimension: int) -> str:
-    return f"{number:,} {'circles' if dimension == 2 else 'spheres'} touch one in {dimension} dimensions"
+    balls = "circles" if dimension == 2 else "spheres"
+    return f"{number:,} {balls} touch one in {dimension} dimensions"
 
 
 def _evened_out(
@@ -155,10 +162,11 @@ def _evened_out(
     import numpy as np
 
     ranks = np.searchsorted(np.sort(distances[is_shown]), distances) / is_shown.sum()
-    return 1.0 - 0.5 * (ranks + distances / distances.max())
+    loudness: Float64[np.ndarray, "N N"] = 1.0 - 0.5 * (ranks + distances / distances.max())
+    return loudness
 
 
-def _from_paper(palette: Palette) -> object:
+def _from_paper(palette: Palette) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("paper", [palette.paper, *palette.colours])

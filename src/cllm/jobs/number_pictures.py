@@ -21,6 +21,7 @@ _ART_POINTS = (_WIDTH - 2 * _MARGIN) * 72
 # A face that matplotlib brings along, so that pictures look alike everywhere.
 _FONT = "STIXGeneral"
 MOST_POINTS = 4_000_000
+MOST_DIAGONAL = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def poster(palette: Palette, title: str, caption: str) -> tuple[Figure, Axes]:
     axes = figure.add_axes((_MARGIN / _WIDTH, bottom, side_x, side_y))
     axes.set_axis_off()
     axes.set_aspect("equal")
-    type_ = {"fontfamily": _FONT, "color": palette.ink, "ha": "center"}
+    type_: dict[str, Any] = {"fontfamily": _FONT, "color": palette.ink, "ha": "center"}
     spaced = "\u2009".join(title.upper())
     figure.text(0.5, 0.088, spaced, fontsize=19, va="center", **type_)
     figure.text(
@@ -116,9 +117,8 @@ def draw_ulam(path: Path, points: int, *, dark: bool = False) -> None:
     richest = np.maximum(shares[y - x + 2 * radius, 0], shares[y + x + 2 * radius, 1])
     loudness = richest.argsort().argsort() / max(len(richest) - 1, 1)
     side = 2 * radius + 1
-    figure, axes = poster(
-        palette, "Ulam’s spiral", f"{len(places):,} primes among {points:,} numbers"
-    )
+    caption = f"{len(places):,} primes among {points:,} numbers"
+    figure, axes = poster(palette, "Ulam’s spiral", caption)
     order = loudness.argsort()
     axes.scatter(
         x[order],
@@ -152,9 +152,12 @@ def draw_golden(path: Path, points: int, *, dark: bool = False) -> None:
     caption = f"{num_primes:,} primes among {points:,} seeds, each a golden angle after the last"
     figure, axes = poster(palette, "Primes in the sunflower", caption)
     others = places[~is_prime]
-    axes.scatter(*others.T, s=dot_area(spacing, 0.32), c=palette.quiet, linewidths=0)
     axes.scatter(
-        *places[is_prime].T,
+        others[:, 0], others[:, 1], s=dot_area(spacing, 0.32), c=palette.quiet, linewidths=0
+    )
+    axes.scatter(
+        places[is_prime, 0],
+        places[is_prime, 1],
         s=dot_area(spacing, 0.98),
         c=0.5 - 0.5 * np.cos(2 * np.pi * tones[is_prime]),
         cmap=ramp(palette),
@@ -173,6 +176,9 @@ def draw_triples(path: Path, limit: int, *, dark: bool = False) -> None:
 
     from cllm.numbers.plimpton import primitive_triples, tablet_rows
 
+    if not 5 <= limit <= MOST_DIAGONAL:
+        hint = f"From 5 to {MOST_DIAGONAL:,}."
+        raise InputError(f"triples up to {limit:,} are no picture to look at", hint=hint)
     palette = DARK if dark else LIGHT
     triples = primitive_triples(limit)
     corners = np.concatenate([triples[:, :2], triples[:, 1::-1]]) / limit
@@ -184,7 +190,8 @@ def draw_triples(path: Path, limit: int, *, dark: bool = False) -> None:
     tone = np.abs(places).min(axis=1) / np.abs(places).max(axis=1)
     density = len(places) / 3.1416
     axes.scatter(
-        *places.T,
+        places[:, 0],
+        places[:, 1],
         s=min(max(dot_area(0.5 / density**0.5, 0.62), 0.35), 14),
         c=tone,
         cmap=ramp(palette),

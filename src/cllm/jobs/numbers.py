@@ -255,7 +255,8 @@ def spiral_facts(kind: Spiral, points: int) -> SpiralFacts:
         total = int(counts[:, 1].sum())
         of, primes = (int(number) for number in counts[best])
         return SpiralFacts(kind, points, total, best, None, arms, of, primes)
-    radius = max((math.isqrt(points - 1) + 1) // 2, 1)
+    # The last whole ring: a diagonal is counted as far as all of it is there.
+    radius = (math.isqrt(points) - 1) // 2
     counts = diagonal_counts(radius)
     rising_is_better = counts[:, 2].max() >= counts[:, 3].max()
     column = 2 if rising_is_better else 3

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 from cllm.errors import InputError
 
@@ -22,11 +24,21 @@ class Reduction:
     rank: int
     dimension: int
     delta: float
-    squared_volume: Fraction
-    squared_shortest_before: Fraction
-    squared_shortest_after: Fraction
+    squared_volume: int | Fraction
+    squared_shortest_before: int | Fraction
+    squared_shortest_after: int | Fraction
     defect_before_bits: float | None
     defect_after_bits: float
+
+
+def read_file(name: str) -> str:
+    """The text of a file, or of standard input for `-`. Raises: InputError."""
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError("there is no such file", where=name) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the file can't be read: {error}", where=name) from error
 
 
 def reduce_text(text: str, delta: float = 0.99) -> Reduction:
@@ -45,9 +57,9 @@ def reduce_text(text: str, delta: float = 0.99) -> Reduction:
         rank=len(reduced),
         dimension=len(reduced[0]),
         delta=delta,
-        squared_volume=volume,
-        squared_shortest_before=min(filter(None, _squares(rows))),
-        squared_shortest_after=min(_squares(reduced)),
+        squared_volume=_plain(volume),
+        squared_shortest_before=_plain(min(filter(None, _squares(rows)))),
+        squared_shortest_after=_plain(min(_squares(reduced))),
         defect_before_bits=_defect(rows, volume) if len(rows) == len(reduced) else None,
         defect_after_bits=_defect(reduced, volume),
     )
@@ -60,7 +72,9 @@ def read_matrix(text: str) -> list[list[int | Fraction]]:
             # A decimal is read as it is written, not as the float near it.
             found = json.loads(text, parse_float=str)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"this is no JSON: {error}", hint="Such as [[1, 2], [3, 5]].") from error
+            raise InputError(
+                f"this is no JSON: {error}", hint="Such as [[1, 2], [3, 5]]."
+            ) from error
         if not all(isinstance(row, list) for row in found):
             raise InputError("this JSON is no list of rows", hint="Such as [[1, 2], [3, 5]].")
         lines = list(enumerate(found, 1))
@@ -86,7 +100,9 @@ def _number(value: object, row: int) -> int | Fraction:
             return value
     except (ValueError, ZeroDivisionError):
         pass
-    raise InputError(f"{str(value)[:40]!r} is no number", where=f"row {row}", hint="Such as 17 or 1/3.")
+    raise InputError(
+        f"{str(value)[:40]!r} is no number", where=f"row {row}", hint="Such as 17 or 1/3."
+    )
 
 
 def _plain(value: int | Fraction) -> int | Fraction:
@@ -102,6 +118,6 @@ def _defect(rows: list[list[int | Fraction]], squared_volume: Fraction) -> float
     return max(0.0, (sum(map(log2, _squares(rows))) - log2(squared_volume)) / 2)
 
 
-def log2(value: Fraction) -> float:
+def log2(value: int | Fraction) -> float:
     """The logarithm of a fraction of any size, where a float would overflow."""
     return math.log2(value.numerator) - math.log2(value.denominator)

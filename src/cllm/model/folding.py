@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from cllm.model.lexicon import Lexicon
-from cllm.model.mechanisms.mechanism import FinishesWeights, Mechanism
+from cllm.model.mechanisms.mechanism import FinishesWeights, Mechanism, ReplacesHead
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
 
@@ -47,6 +47,11 @@ def _materialised(spec: ModelSpec, weights: Weights, lexicon: Lexicon | None) ->
         plain["embedding.weight"] = np.array((table if order is None else table[order]).numpy())
         if order is not None and "head.weight" in plain:
             plain["head.weight"] = plain["head.weight"][order.numpy()]
+        for part in spec.mechanisms:
+            if isinstance(part, ReplacesHead) and part.export == "folds":
+                # It is linear, so what it makes of each unit vector is its matrix.
+                unit = torch.eye(spec.width)[None]
+                plain["head.weight"] = np.array(part.head(unit, parts.tensors(part))[0].t().numpy())
         for layer in range(spec.layers):
             name = f"blocks.{layer}.attention.qkv.weight"
             plain[name] = np.array(parts.project(layer, model.get_parameter(name)).numpy())

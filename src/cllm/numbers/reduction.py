@@ -20,7 +20,7 @@ from jaxtyping import Shaped
 from cllm.errors import InputError
 from cllm.numbers.checks import require_memory
 
-Rows: TypeAlias = Sequence[Sequence[Any]] | npt.NDArray[Any]
+Rows: TypeAlias = Sequence[Any] | npt.NDArray[Any]
 
 _ETA = 0.51
 # A first pass that lets |μ| grow so far takes a fifth of the time, and leaves the second little.

@@ -28,12 +28,21 @@ PLAIN = ("none",)
 # Settings other than a mechanism's own that a study looks at: what stands after --with, and
 # the tokeniser, where the variant needs another one than its mechanism.
 VARIANTS: dict[str, tuple[tuple[str, ...], Words | None]] = {
-    "ngram.bigrams": (("ngram.orders=2", "ngram.heads=4"), None),
-    "dampening.long": (("dampening.lags=1,2,4,8,16",), None),
+    "residues.sum": (("residues.combine=sum",), None),
+    "reduction.svd": (("reduction.kind=svd",), None),
+    "kissing_codes.leech": (("kissing_codes.lattice=leech",), None),
+    "kissing_codes.whole": (("kissing_codes.whole=true",), None),
+    "roots.frequent": (("roots.own=frequent",), None),
+    "roots.rotation": (("roots.rotation=true",), None),
+    "roots.binding": (("roots.binding=true",), None),
+    "roots.mobius_start": (("roots.mobius_start=true",), None),
+    "symmetry.reflections": (("symmetry.reflections=true",), None),
+    "resonance.root": (("resonance.terms=root",), "words"),
+    "resonance.only": (("resonance.only=true",), None),
     "schumann.static": (("schumann.kind=static",), None),
     "gamma.clock": (("gamma.kind=clock",), None),
-    "symmetry.reflections": (("symmetry.reflections=true",), None),
-    "locality.ulam": (("locality.kind=ulam",), None),
+    "root_loss.frequency": (("root_loss.kind=frequency",), "bpe"),
+    "root_loss.gcd": (("root_loss.kind=gcd",), "bpe"),
 }
 
 

@@ -58,17 +58,24 @@ def corpus_name(text: str, tokenizer: str) -> str:
     return f"study-{text}-{tokenizer}"
 
 
+def is_prepared(home: Path, text: str, tokenizer: str) -> bool:
+    """Whether a text is prepared with a tokeniser already."""
+    return open_workspace(home).corpora.exists(corpus_name(text, tokenizer))
+
+
 def prepare_corpus(
     home: Path, text: str, places: Sequence[str], tokenizer: str, vocab_size: int
 ) -> None:
-    """Prepare a text once with a tokeniser. Raises: InputError with what the command says."""
+    """Prepare a text once with a tokeniser. Raises: InputError with what the command says.
+
+    A text too short for the vocabulary gets the one that the command chooses for it.
+    """
     name = corpus_name(text, tokenizer)
-    if open_workspace(home).corpora.exists(name):
-        return
-    arguments = ["corpora", "add", name, *places, "--json", "--quiet"]
-    arguments += ["--tokenizer", tokenizer, "--vocab-size", str(vocab_size)]
+    arguments = ["corpora", "add", name, *places, "--json", "--quiet", "--tokenizer", tokenizer]
     with _Children() as children:
-        done = children.run(_cllm(*arguments), home, None)
+        done = children.run(_cllm(*arguments, "--vocab-size", str(vocab_size)), home, None)
+        if done.returncode != 0:
+            done = children.run(_cllm(*arguments), home, None)
     if done.returncode != 0:
         raise InputError(_complaint(done.stderr), where=", ".join(places))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ from cllm.study.arms import PLAIN, Arm, Role, Words
 Phase = Literal["screen", "confirm"]
 Engine = Literal["compiled", "torch"]
 Budget = Literal["time", "tokens"]
+# Text, engine and tokeniser: what runs must share to be compared.
+Cell = tuple[str, Engine, Words]
 
 # The confirmation's seeds lie above all that a screen may use.
 FIRST_CONFIRM_SEED = 1001
@@ -65,6 +67,11 @@ class Run:
         return " ".join([*parts, self.arm, self.role, str(self.seed)])
 
     @property
+    def cell(self) -> Cell:
+        """What it shares with the runs that it is compared with."""
+        return self.text, self.engine, self.tokenizer
+
+    @property
     def model(self) -> str:
         """The name of the model it trains."""
         return "study-" + hashlib.sha256(self.id.encode()).hexdigest()[:16]
@@ -100,16 +107,13 @@ def rounds(arms: Iterable[Arm], engine_of: Callable[[Arm], Engine]) -> list[Roun
 def plan_screen(
     rounds: Sequence[Round], settings: StudySettings, *, text: str, threads: int
 ) -> list[Run]:
-    """Every arm, its placebo and the plain model, seed by seed, each seed in a mixed order.
-
-    The plain model runs with as many seeds again: they tell how noisy a run is.
-    """
+    """Every arm, its placebo and the plain model, seed by seed, each seed in a mixed order."""
     runs: list[Run] = []
     for seed in range(1, settings.seeds + 1):
-        block = []
+        block: list[Run] = []
         for group in rounds:
             same = _Same("screen", text, group, settings, threads)
-            block += [same.plain(seed), same.plain(seed + settings.seeds)]
+            block.append(same.plain(seed))
             block += [run for arm in group.arms for run in same.pair(arm, seed)]
         runs += _mixed(block, f"screen {seed}")
     return runs
@@ -121,11 +125,11 @@ def plan_confirm(
     *,
     texts: Sequence[str],
     threads: int,
-    steps: dict[tuple[str, Engine, Words], int] | None = None,
+    steps: Mapping[Cell, int] | None = None,
 ) -> list[Run]:
     """Plain model, sets and placebos on each text with seeds that no screen has used.
 
-    At equal time; or at equal tokens, with `steps` for each text, engine and tokeniser.
+    At equal time; or at equal tokens, with `steps` for each cell.
     """
     runs: list[Run] = []
     for seed in range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + settings.confirm_seeds):

@@ -21,7 +21,7 @@ class Results:
     """Lines of `results.jsonl`; a line cut off by a crash is left out and written over."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def rows(self) -> list[Row]:
         """The last line of each run, in the order of their first lines."""
@@ -38,10 +38,10 @@ class Results:
 
     def append(self, row: Row) -> None:
         """Add a line, safely on disk when this returns. Raises: StorageError."""
-        with storage_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             whole = len(self._whole())
-            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 os.ftruncate(handle, whole)
                 os.lseek(handle, whole, os.SEEK_SET)
@@ -51,9 +51,9 @@ class Results:
                 os.close(handle)
 
     def _whole(self) -> bytes:
-        if not self._path.exists():
+        if not self.path.exists():
             return b""
-        data = self._path.read_bytes()
+        data = self.path.read_bytes()
         return data[: data.rfind(b"\n") + 1]
 
 
@@ -77,6 +77,6 @@ def only_one(folder: Path) -> Iterator[None]:
 def _is_alive(path: Path) -> bool:
     try:
         pid, began = json.loads(path.read_text(encoding="utf-8"))
-        return abs(psutil.Process(pid).create_time() - began) < 1.0
+        return bool(abs(psutil.Process(pid).create_time() - began) < 1.0)
     except (OSError, ValueError, psutil.Error):
         return False

@@ -27,7 +27,7 @@ class Estimate:
 
 def t_below(t: float, freedom: float) -> float:
     """The probability that Student's t with that many degrees of freedom is at most `t`."""
-    from mpmath import betainc
+    from mpmath import betainc  # type: ignore[import-untyped]
 
     inside = freedom / (freedom + t * t)
     tail = float(betainc(freedom / 2, 0.5, 0, inside, regularized=True)) / 2
@@ -74,29 +74,39 @@ def stratified(groups: Sequence[Sequence[float]]) -> Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """How far equal runs with other seeds lie apart: a deviation and its degrees of freedom."""
+    """A standard deviation between equal cases, and its degrees of freedom."""
 
     deviation: float
     freedom: int
 
     def margin(self, count: int) -> float | None:
-        """What the mean of `count` differences of two runs exceeds by chance in 1 of 20 cases.
-
-        None where too few runs say how noisy they are.
-        """
+        """What the mean of `count` cases exceeds by chance once in 20 times; None if unknown."""
         if self.freedom < 1 or count < 1:
             return None
-        return (
-            t_quantile((1 + CONFIDENCE) / 2, self.freedom) * self.deviation * math.sqrt(2 / count)
-        )
+        return t_quantile((1 + CONFIDENCE) / 2, self.freedom) * self.deviation / math.sqrt(count)
 
 
 def pooled_noise(groups: Sequence[Sequence[float]]) -> Noise:
-    """The deviation inside groups of equal runs, over all groups."""
+    """The deviation inside groups of equal cases, over all groups."""
     several = [group for group in groups if len(group) > 1]
     freedom = sum(len(group) - 1 for group in several)
     squares = sum(statistics.variance(group) * (len(group) - 1) for group in several)
     return Noise(math.sqrt(squares / freedom) if freedom else 0.0, freedom)
+
+
+def typical_noise(groups: Sequence[Sequence[float]]) -> Noise:
+    """The deviation inside a typical group: a few that are far noisier do not count.
+
+    From the median of the variances, over what that median is of a variance of 1: the median
+    of χ² by Wilson and Hilferty, 1931.
+    """
+    several = [group for group in groups if len(group) > 1]
+    if not several:
+        return Noise(0.0, 0)
+    sizes = [len(group) - 1 for group in several]
+    medians = [(1 - 2 / (9 * size)) ** 3 for size in sizes]
+    scaled = [statistics.variance(g) / m for g, m in zip(several, medians, strict=True)]
+    return Noise(math.sqrt(statistics.median(scaled)), sum(sizes))
 
 
 def verdict(

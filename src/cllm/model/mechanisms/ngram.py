@@ -53,11 +53,11 @@ class Ngram(Mechanism):
     control: ClassVar = "sizes that are powers of two, reached by a random hash"
     export: ClassVar = "refuses"
 
-    orders: tuple[int, ...] = Field((2, 3), description="Lengths n of the n-grams.")
+    orders: tuple[int, ...] = Field((2,), description="Lengths n of the n-grams.")
     heads: int = Field(2, ge=1, le=16, description="Tables for each length.")
     rows: int = Field(16_384, ge=2, le=1 << 27, description="Rows of each table, about.")
     row_width: int = Field(64, ge=1, description="Width W of a row.")
-    rate: float = Field(0.05, gt=0.0, description="Learning rate of the tables, at its peak.")
+    rate: float = Field(0.02, gt=0.0, description="Learning rate of the tables, at its peak.")
 
     def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Mechanism:
         """Checked against the vocabulary. Raises: SettingsError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64, Shaped
@@ -83,7 +83,7 @@ class Resonance(Mechanism):
         """Whether its bias stands for q · k."""
         return self.only
 
-    def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Self:
+    def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Resonance:
         """With the terms decided. Raises: SettingsError."""
         del spec
         assert lexicon is not None
