@@ -66,11 +66,19 @@ def write_atomic(path: Path, data: bytes | str) -> None:
                 file.write(payload)
                 file.flush()
                 os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def _umask() -> int:
+    """What others may not do with new files here; temporary files are private at first."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def write_json(path: Path, value: object) -> None:
@@ -110,9 +118,7 @@ def write_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
 def _swap_in(temporary: Path, target: Path, *, replace: bool) -> None:
     # mkdtemp makes folders private; a model folder is as readable as any other.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o777 & ~umask)
+    temporary.chmod(0o777 & ~_umask())
     if replace and target.exists():
         _exchange(temporary, target)
         sync_folder(target.parent)

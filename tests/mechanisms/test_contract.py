@@ -197,6 +197,9 @@ def test_its_control_is_as_large_and_begins_as_well(models, variant):
 
 def test_its_control_is_another_function(models, variant):
     """With the same numbers, or the same moves away from where each begins."""
+    if "reduction.kind=svd" in variant:
+        # Of full rank it keeps every table, in whatever basis.
+        variant = (*variant, "reduction.rank=4")
     spec, placebo, ids = models.spec(variant), models.spec(control_of(variant)), models.ids()
     real, control = models.stirred(spec), models.stirred(placebo)
     losses = [float(loss_of(model, ids)) for model in (real, control)]

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cllm.errors import InputError
@@ -41,6 +41,7 @@ def brute_force(basis, target):
         range(math.ceil(c - r), math.floor(c + r) + 1)
         for c, r in zip(centre.tolist(), reach.tolist(), strict=True)
     ]
+    assume(math.prod(map(len, ranges)) < 10_000)
     vectors = [(np.array(x) @ np.array(basis)).tolist() for x in itertools.product(*ranges)]
     return min(vectors, key=lambda vector: (squared_distance(vector, target), vector))
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cllm.errors import InputError
@@ -28,6 +28,7 @@ def brute_force(rows, norm):
     """All non-zero vectors of at most this norm: |xᵢ| ≤ √norm·‖i-th dual vector‖."""
     dual = np.linalg.norm(np.linalg.inv(np.array(rows, float)), axis=0)
     reach = [math.floor(math.sqrt(norm) * length + 1e-6) for length in dual]
+    assume(math.prod(2 * r + 1 for r in reach) < 10_000)
     found = []
     for x in itertools.product(*(range(-r, r + 1) for r in reach)):
         vector = [int(value) for value in np.array(x) @ np.array(rows)]

@@ -28,10 +28,7 @@ def bases(draw, most=6, entry=60):
     size = draw(st.integers(1, most))
     value = st.integers(-entry, entry)
     return [
-        [
-            draw(value) if j < i else draw(value.filter(bool)) if i == j else 0
-            for j in range(size)
-        ]
+        [draw(value) if j < i else draw(value.filter(bool)) if i == j else 0 for j in range(size)]
         for i in range(size)
     ]
 
@@ -165,6 +162,8 @@ def test_dependent_rows_have_no_gram_schmidt_process():
 def test_too_large_a_process_is_refused_before_it_starts():
     with pytest.raises(InputError, match="memory"):
         reduction.integral_gram_schmidt([[2**40]] * 20_000)
+    with pytest.raises(InputError, match="memory"):
+        reduction.lll(np.broadcast_to(np.int8(1), (10**6, 10**6)))
 
 
 @pytest.mark.parametrize("delta", [0.25, 1.0, -1.0, float("nan")])

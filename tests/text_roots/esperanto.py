@@ -17,9 +17,9 @@ vort frukt pom pan kuk mond temp jar tag nokt hor vetur ŝip kampar muzik bild k
 """.split()
 _ENDINGS = ("o", "o-j", "o-n", "o-j-n", "a", "a-j", "a-n", "a-j-n", "e")
 _VERBS = ("i", "as", "is", "os", "us", "u")
-_DERIVED = ("", "", "ist", "in", "ej", "et", "eg", "ul", "ebl", "aĉ", "ad")
+_DERIVED = ("", "ist", "in", "ej", "et", "eg", "ul", "ebl", "aĉ", "ad")
 _PARTICIPLES = ("ant", "int", "at", "it")
-_PREFIXES = ("", "", "", "mal", "re", "ek")
+_PREFIXES = ("", "mal", "re", "ek")
 
 
 def esperanto_words() -> dict[str, list[str]]:
@@ -31,6 +31,8 @@ def esperanto_words() -> dict[str, list[str]]:
             for derived, ending in forms:
                 parts = [part for part in (prefix, root, derived, *ending.split("-")) if part]
                 word = "".join(parts)
-                if hashlib.sha256(word.encode()).digest()[0] < 12:
+                # As in a text, plain forms are common and derived ones rare.
+                rarity = 3 * 6 ** (bool(prefix) + bool(derived))
+                if hashlib.sha256(word.encode()).digest()[0] < 256 / rarity:
                     found[word] = parts
     return found

@@ -14,6 +14,7 @@ from cyclopts.validators import Number
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from cllm.cli.flags import Place
 from cllm.cli.output import JsonFlag, Output, QuietFlag
 from cllm.cli.quantities import clock, decimals, duration
 from cllm.cli.tables import heading, listing, remark
@@ -32,9 +33,7 @@ app = App(
     group_commands="Commands",
 )
 
-_Text = Annotated[
-    str, Parameter(name="PATH", help="One or two texts, each a file, a folder or a pattern.")
-]
+_Text = Annotated[Place, Parameter(help="One or two texts, each a file, a folder or a pattern.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,7 @@ class Search:
 
     def _vectors(self, coefficients: Int64[np.ndarray, "N m"]) -> Shaped[np.ndarray, "N n"]:
         largest = max(abs(value) for row in self._rows for value in row)
-        reach = largest * int(np.abs(coefficients).max()) * len(self._rows)
+        reach = largest * max(int(np.abs(coefficients).max()), 1) * len(self._rows)
         # Machine integers where no square can overflow, Python's otherwise.
         fits = reach * reach * len(self._rows[0]) < 2**62
         kind = np.int64 if fits else object

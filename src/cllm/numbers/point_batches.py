@@ -10,13 +10,17 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from cllm.errors import InputError
+from cllm.numbers.checks import require_memory
 
 # Few enough points to stay in the second-level cache, and enough to make up for a task's cost.
 _BATCH = 1 << 14
 
 
 def checked_points(points: Shaped[np.ndarray, "*shape"], width: int) -> Float[np.ndarray, "N n"]:
-    """`points`, contiguous. Raises: InputError unless they are [N, width], float32 or float64."""
+    """`points`, contiguous.
+
+    Raises: InputError unless they are [N, width], float32 or float64, and fit into memory twice.
+    """
     if points.ndim != 2 or points.shape[1] != width:
         raise InputError(
             f"points of shape {list(points.shape)} do not fit a lattice of dimension {width}",
@@ -27,6 +31,7 @@ def checked_points(points: Shaped[np.ndarray, "*shape"], width: int) -> Float[np
             f"points of type {points.dtype} can't be decoded",
             hint="Give float32 or float64.",
         )
+    require_memory(2 * 8 * points.size, f"decoding {len(points):,} points")
     return np.ascontiguousarray(points)
 
 

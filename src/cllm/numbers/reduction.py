@@ -23,6 +23,8 @@ from cllm.numbers.checks import require_memory
 Rows: TypeAlias = Sequence[Any] | npt.NDArray[Any]
 
 _ETA = 0.51
+# A Fraction, its numerator, the scaled integer and the lists' places for them.
+_BYTES_AN_ENTRY = 200
 # A first pass that lets |μ| grow so far takes a fifth of the time, and leaves the second little.
 _LOOSE = (0.9, 0.9)
 
@@ -141,8 +143,10 @@ def integer_rows(basis: Rows) -> tuple[list[list[int]], int]:
     """The rows times their common denominator, and that denominator.
 
     Raises: InputError for entries that are no integers or Fractions, rows of unequal length, or
-    no row but zeros.
+    no row but zeros, or an array that does not fit into memory as Fractions.
     """
+    if isinstance(basis, np.ndarray):
+        require_memory(_BYTES_AN_ENTRY * basis.size, f"a basis of {basis.size:,} entries")
     rows = [exact_values(row, f"row {number}") for number, row in enumerate(basis)]
     if len({len(row) for row in rows}) > 1:
         raise InputError("the rows of a basis must be equally long")

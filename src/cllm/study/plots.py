@@ -27,9 +27,10 @@ def plot_gains(
     """
     figure = _figure(7.5, 1.2 + 0.34 * len(bars))
     axes = figure.add_subplot()
+    floor = _floor(bars)
     for place, (_, arm, placebo) in enumerate(reversed(bars)):
-        _draw(axes, arm, place + 0.13, _ARM, filled=True)
-        _draw(axes, placebo, place - 0.13, _PLACEBO, filled=False)
+        _draw(axes, arm, place + 0.13, _ARM, floor, filled=True)
+        _draw(axes, placebo, place - 0.13, _PLACEBO, floor, filled=False)
     if margin is not None:
         axes.axvspan(-margin, margin, color=_TEXT, alpha=0.15, linewidth=0)
     axes.axvline(0, color=_TEXT, linewidth=1)
@@ -38,14 +39,25 @@ def plot_gains(
     axes.set_xlabel("gain over the plain model, % fewer bits per byte")
     for label, colour, face in (("mechanism", _ARM, _ARM), ("placebo", _PLACEBO, "none")):
         axes.plot([], [], "o", color=colour, markerfacecolor=face, label=label)
-    axes.legend(frameon=False, labelcolor=_TEXT, loc="lower right")
+    axes.legend(frameon=False, labelcolor=_TEXT, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     _finish(axes)
     _write(path, figure)
 
 
-def _draw(axes: Any, interval: Interval, place: float, colour: str, *, filled: bool) -> None:
+def _floor(bars: Sequence[tuple[str, Interval, Interval]]) -> float:
+    """Losses beyond it are shown at it as arrows, so that the gains can be told apart."""
+    means = [interval[0] for _, *pair in bars for interval in pair if interval[0] is not None]
+    return -max(5.0, 2 * max(means, default=0.0))
+
+
+def _draw(
+    axes: Any, interval: Interval, place: float, colour: str, floor: float, *, filled: bool
+) -> None:
     mean, low, high = interval
     if mean is None:
+        return
+    if mean < floor:
+        axes.plot([floor], [place], "<", color=colour, markerfacecolor=colour, markersize=6)
         return
     if low is not None and high is not None:
         axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")

@@ -25,16 +25,21 @@ class Estimate:
     count: int
 
 
-def t_below(t: float, freedom: float) -> float:
+def t_below(t: float | int, freedom: float | int) -> float:
     """The probability that Student's t with that many degrees of freedom is at most `t`."""
     from mpmath import betainc  # type: ignore[import-untyped]
 
-    inside = freedom / (freedom + t * t)
-    tail = float(betainc(freedom / 2, 0.5, 0, inside, regularized=True)) / 2
+    # Whichever of centre and tail is small is computed: the other would lose its digits.
+    if t * t < freedom:
+        share = t * t / (freedom + t * t)
+        half = float(betainc(0.5, freedom / 2, 0, share, regularized=True)) / 2
+        return 0.5 + math.copysign(half, t)
+    share = freedom / (freedom + t * t)
+    tail = float(betainc(freedom / 2, 0.5, 0, share, regularized=True)) / 2
     return 1 - tail if t > 0 else tail
 
 
-def t_quantile(probability: float, freedom: float) -> float:
+def t_quantile(probability: float, freedom: float | int) -> float:
     """The t below which Student's t lies with this probability, between 0.5 and 1."""
     assert 0.5 <= probability < 1 and freedom > 0
     low, high = 0.0, 1.0

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from cllm.model.mechanisms.mechanism import Mechanism, ModelSpec, random_for
 from cllm.model.weights import Weights
-from cllm.numbers.plimpton import primitive_triples
 
 # Of other mechanisms that stay in a finished model: what reads the normed stream, and what
 # writes to the stream.
@@ -32,8 +31,9 @@ class LatticeTransform(Mechanism):
 
     Q by `kind`: hadamard, random signs times the Kronecker product of Hadamard's matrix of order
     2^k and the reflection 1 − (2/m)·11ᵀ of order m, for a width 2^k·m with m odd; givens, for
-    each stride 1, 2, 4, … the planes of channels i and i + stride turned by Pythagorean triples.
-    Both are exactly rational but for a root of 2.
+    each stride 1, 2, 4, … the planes of channels i and i + stride, turned by the triples whose
+    legs differ by 1, one after the other: (3, 4, 5), (20, 21, 29), (119, 120, 169), … They come
+    ever nearer to 45°. Both are exactly rational, but for a root of 2 in the first.
 
     Shapes: V·C more parameters where the head was tied. Cost: none. Placebo: a random orthogonal
     matrix.
@@ -110,16 +110,14 @@ def _hadamard(width: int) -> NDArray[np.float64]:
 
 
 def _givens(width: int) -> NDArray[np.float64]:
-    """One triple after the other, by the length of its diagonal, for each plane."""
-    strides = [1 << k for k in range((width - 1).bit_length())]
-    planes = [
-        (i, i + stride) for stride in strides for i in range(width - stride) if not i & stride
-    ]
-    triples = primitive_triples(8 * len(planes) + 32)
+    """A plane for every two channels a stride apart, once for each power of two below the width."""
     matrix = np.eye(width)
-    for (i, j), (a, b, c) in zip(planes, triples[: len(planes)], strict=True):
-        cos, sin = a / c, b / c
-        matrix[:, [i, j]] = np.stack(
-            [cos * matrix[:, i] - sin * matrix[:, j], sin * matrix[:, i] + cos * matrix[:, j]], 1
-        )
+    leg, diagonal = 3, 5
+    for stride in (1 << k for k in range((width - 1).bit_length())):
+        first = np.array([i for i in range(width - stride) if not i & stride])
+        second, cos, sin = first + stride, leg / diagonal, (leg + 1) / diagonal
+        x, y = matrix[:, first], matrix[:, second]
+        matrix[:, first], matrix[:, second] = cos * x - sin * y, sin * x + cos * y
+        # Of all triples whose legs differ by 1, the next.
+        leg, diagonal = 3 * leg + 2 * diagonal + 1, 4 * leg + 3 * diagonal + 2
     return matrix

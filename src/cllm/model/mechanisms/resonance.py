@@ -161,10 +161,11 @@ class Resonance(Mechanism):
         self, layer: int, h: Float[Tensor, "B T C"], reading: Reading, p: Tensors
     ) -> Float[Tensor, "#B #H #T S"]:
         """What is added for each key."""
+        import torch
+
         kinships = reading.once("resonance", lambda: self._kinships(reading, p))
-        by_head = p[f"{layer}.strength"][:, None, :, None, None] * kinships[:, :, None].to(h.dtype)
-        total: Tensor = by_head.sum(0)
-        return total
+        total: Tensor = torch.einsum("nh,nbts->bhts", p[f"{layer}.strength"], kinships)
+        return total.to(h.dtype)
 
     def _kinships(self, reading: Reading, p: Tensors) -> Float[Tensor, "N B T S"]:
         """Each term's kernel between the new tokens and all."""

@@ -238,7 +238,5 @@ def _sum_of(rows: Tensor, numbers: Tensor) -> Tensor:
     import torch.nn.functional as F
 
     padded = F.pad(rows, (0, 0, 1, 0))
-    total: Tensor = rows.new_zeros(len(numbers), rows.shape[1])
-    for column in numbers.t():
-        total = total + F.embedding(column, padded)
+    total: Tensor = F.embedding_bag(numbers, padded, mode="sum", padding_idx=0)
     return total
