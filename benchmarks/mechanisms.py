@@ -13,25 +13,22 @@ os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THR
 import json
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from cllm.config import TrainSettings
 from cllm.infer.torch_runner import TorchRunner
+from cllm.jobs.compute import choose_compute
+from cllm.jobs.workspace import home_folder
 from cllm.model import ModelSpec, initial_weights
 from cllm.model.folding import fold
 from cllm.model.lexicon import Lexicon
 from cllm.model.mechanisms.catalogue import NAMES, SETS
 from cllm.model.mechanisms.choose import choose, with_mechanisms
 from cllm.model.transformer import Transformer
-from cllm.native import load_library
 from cllm.numbers.primes import first_primes
-from cllm.training.compiled_learner import CompiledLearner
-from cllm.training.compiled_parts import uncompiled
 from cllm.training.learner import Learner, Rates
 from cllm.training.torch_learner import TorchLearner
 from surroundings import surroundings
@@ -97,7 +94,7 @@ def decoding(runner: TorchRunner) -> Work:
 
 def arms() -> tuple[dict[str, dict[str, Work]], dict[str, int]]:
     """{arm: {what is timed: work}}, and the parameters of each arm."""
-    words, library = lexicon(PLAIN.vocab_size), load_library(Path(tempfile.mkdtemp()))
+    words = lexicon(PLAIN.vocab_size)
     works: dict[str, dict[str, Work]] = {}
     sizes = {}
     for name in ("none", *NAMES, *(key for key, members in SETS.items() if members)):
@@ -112,8 +109,9 @@ def arms() -> tuple[dict[str, dict[str, Work]], dict[str, int]]:
             "torch step": stepping(TorchLearner(spec, weights, SETTINGS, words)),
             "torch decode": decoding(TorchRunner(model)),
         }
-        if not uncompiled(chosen):
-            learner = CompiledLearner(library, spec, weights, SETTINGS)
+        compute, _ = choose_compute(home_folder(), SETTINGS, chosen)
+        if compute.kind == "compiled":
+            learner = compute.learner(spec, weights, SETTINGS, words)
             works[name]["compiled step"] = stepping(learner)
     return works, sizes
 

@@ -7,7 +7,7 @@ import pytest
 from cllm.errors import SettingsError
 from cllm.model.spec import ModelSpec
 from cllm.model.transformer import Transformer
-from cllm.native import Engine, parameter_places
+from cllm.native import Engine, NgramPart, Parts, parameter_places
 
 SPECS = [
     ModelSpec(11, 12, 2, 3, 1, 4, 10, 8, tied=False),
@@ -30,6 +30,26 @@ def test_the_engine_has_as_many(library, spec):
     assert engine.parameters.size == parameter_places(spec)[-1].stop == spec.num_parameters
 
 
+@pytest.mark.parametrize("spec", SPECS)
+def test_mechanisms_follow_the_plain_model(library, spec):
+    parts = Parts(NgramPart((2, 3), 2, (5, 7, 11, 13), 6), (1, 2, 3), True, "forget", (), 0)
+    plain, places = parameter_places(spec), parameter_places(spec, parts)
+    assert places[: len(plain)] == plain
+    expected = {"mechanisms.ngram.up": (spec.width, 6)}
+    for layer in range(spec.layers):
+        expected |= {
+            f"mechanisms.dampening.{layer}.taps": (3, spec.width),
+            f"mechanisms.gamma.{layer}.weight": (spec.heads, spec.width),
+            f"mechanisms.schumann.{layer}.gate": (spec.kv_heads, spec.width),
+            f"mechanisms.schumann.{layer}.offset": (spec.kv_heads,),
+            f"mechanisms.schumann.{layer}.strength": (spec.heads,),
+        }
+    assert [(p.name, p.shape) for p in places[len(plain) :]] == list(expected.items())
+    engine = Engine(library, spec, parts, threads=1, is_bfloat16=False)
+    assert engine.parameters.size == places[-1].stop
+    assert engine.table.shape == (5 + 7 + 11 + 13, 6)
+
+
 @pytest.mark.parametrize(
     ("spec", "where"),
     [
@@ -50,6 +70,14 @@ def test_a_shape_too_large_for_memory_is_an_error(library):
     engine = Engine(library, spec, threads=1, is_bfloat16=False)
     rows = 1 << 55
     made = library.functions.cllm_create(
-        ctypes.byref(engine._shape), engine.parameters.ctypes.data, None, None, None, 1, rows, 0
+        ctypes.byref(engine._shape),
+        ctypes.byref(engine._parts),
+        engine.parameters.ctypes.data,
+        None,
+        None,
+        None,
+        1,
+        rows,
+        0,
     )
     assert made is None

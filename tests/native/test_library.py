@@ -9,8 +9,10 @@ import pytest
 
 from cllm.errors import NativeError, SettingsError
 from cllm.model.spec import ModelSpec
-from cllm.native import Engine, Library, build, find_library, load_library
+from cllm.native import Engine, Library, NgramPart, Parts, build, find_library, load_library
 from cllm.native.processor import linux_features, mac_features, runnable_variants
+
+EVERY_PART = Parts(NgramPart((2, 3), 2, (101, 103, 107, 109), 20), (1, 3), True, "forget", (), 0)
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +41,16 @@ def put(library: Library, folder: Path) -> Path:
     return Path(shutil.copy(library.path, folder))
 
 
-def test_every_variant_computes_the_same(each_variant, draw):
+@pytest.mark.parametrize("parts", [Parts(), EVERY_PART])
+def test_every_variant_computes_the_same(each_variant, draw, parts):
     spec = ModelSpec(65, 48, 2, 4, 2, 12, 100, 40)
-    parameters, batch = draw.parameters(spec), draw.batch(spec, 4, 40)
+    parameters, batch = draw.parameters(spec, parts=parts), draw.batch(spec, 4, 40)
     answers = {}
     for variant, library in each_variant.items():
         assert library.variant == variant
-        engine = Engine(library, spec, threads=2, is_bfloat16=False)
+        engine = Engine(library, spec, parts, threads=2, is_bfloat16=False)
         engine.parameters[:] = parameters
+        engine.table[:] = 0.1
         answers[variant] = engine.gradient(*batch, weight=0.01), engine.gradients
     nats, gradients = answers["generic"]
     for other_nats, other in answers.values():

@@ -113,5 +113,11 @@ def test_verdicts(gain: float, placebo: float | None, expected: str) -> None:
     assert verdict(gain, placebo, margin=1.0, placebo_margin=1.0) == expected
 
 
+def test_a_sure_difference_that_is_tiny_counts_as_none() -> None:
+    assert verdict(0.05, 0.0, margin=0.01, placebo_margin=0.01) == NOTHING
+    assert verdict(-0.05, 0.0, margin=0.01, placebo_margin=0.01) == NOTHING
+    assert verdict(1.0, 0.95, margin=0.01, placebo_margin=0.01) == PLACEBO_HELPS
+
+
 def test_no_verdict_without_a_margin() -> None:
     assert verdict(9.0, 0.0, margin=Noise(0.0, 0).margin(2), placebo_margin=None) == UNDECIDED

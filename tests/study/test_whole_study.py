@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from pydoc_data.topics import topics
 
+import psutil
 import pytest
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -33,13 +34,17 @@ def lines(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def cmdline(process: psutil.Process) -> list[str]:
+    return process.info["cmdline"] or []
+
+
 def test_a_study_that_is_stopped_goes_on_and_repeats_nothing(
     cllm_command: Command, home: Path, text: Path
 ) -> None:
     folder = home / "studies" / "mechanisms"
     command = ["study", "mechanisms", str(text), *QUICK]
-    # A setting of the person's own must not decide for the arms.
-    own = {"CLLM_TRAIN__SEED": "7", "CLLM_MODEL__WIDTH": "32"}
+    # A setting of the person's own must not reach the arms: this one would make each run fail.
+    own = {"CLLM_MODEL__HEADS": "7"}
     process = subprocess.Popen(
         [EXECUTABLE, *command],
         env={**os.environ, **own},
@@ -54,6 +59,7 @@ def test_a_study_that_is_stopped_goes_on_and_repeats_nothing(
     assert process.returncode == 130, told
     assert "are kept" in told
     assert "Traceback" not in told
+    assert [p for p in psutil.process_iter(["cmdline"]) if "study-my-text-bpe" in cmdline(p)] == []
     before = lines(folder)
     assert 1 <= len(before) < 12
 

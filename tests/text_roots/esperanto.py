@@ -14,7 +14,7 @@ long alt bel bon san fort juĝ riĉ jun rapid varm klar pur plen feliĉ liber fa
 dom urb vilaĝ strat arb flor best hund kat ĉeval bird fiŝ akv fajr vent neĝ pluv sun lun stel
 patr frat amik onkl knab reĝ popol land mont mar river lag tabl seĝ pord fenestr libr liter
 vort frukt pom pan kuk mond temp jar tag nokt hor vetur ŝip kampar muzik bild kolor histori
-""".split()
+"""
 _ENDINGS = ("o", "o-j", "o-n", "o-j-n", "a", "a-j", "a-n", "a-j-n", "e")
 _VERBS = ("i", "as", "is", "os", "us", "u")
 _DERIVED = ("", "ist", "in", "ej", "et", "eg", "ul", "ebl", "aĉ", "ad")
@@ -25,7 +25,7 @@ _PREFIXES = ("", "mal", "re", "ek")
 def esperanto_words() -> dict[str, list[str]]:
     """Some of the forms of each root, chosen by hash, and the parts of each."""
     found: dict[str, list[str]] = {}
-    for root in ROOTS:
+    for root in ROOTS.split():
         forms = [(d, e) for d in (*_DERIVED, *_PARTICIPLES) for e in (*_ENDINGS, *_VERBS)]
         for prefix in _PREFIXES:
             for derived, ending in forms:

@@ -1,6 +1,7 @@
-"""A plain model learns and is scored here by compiled code, several times faster than by torch.
+"""A model learns and is scored here by compiled code, several times faster than by torch.
 
-`engine.py` is what Python sees of it; `layout.py` names the parameters. `library.py` finds the
+`engine.py` is what Python sees of it; `layout.py` names the parameters, and `parts.py` says which
+mechanisms a model has beside the plain one. `library.py` finds the
 compiled code that suits the machine: `build.py` compiles it, when the package is installed or when
 it is first needed, and `processor.py` knows which instructions may be used.
 
@@ -11,8 +12,10 @@ The code itself is C++ in `source/`, to be read in this order:
 - `product.h`: matrix products on packed panels, where nearly all of the time goes
 - `weights.h`: the weights as products read them
 - `parts.h`: norm, rotation, softmax, SwiGLU and dropout, forward and backward
+- `mechanisms.h`: dampening and gamma, forward and backward
+- `ngram.h`: the input memory: what chooses its rows, and its sparse optimiser
 - `tape.h`: what a forward pass keeps for the backward pass
-- `attention.h`: attention of one sequence
+- `attention.h`: attention of one sequence, with the biases of schumann
 - `pass.h`: forward and backward pass of some sequences on one thread
 - `threads.h`, `timing.h`: threads that meet, and where their time goes
 - `optimiser.h`: AdamW and Muon
@@ -25,11 +28,15 @@ The code itself is C++ in `source/`, to be read in this order:
 from cllm.native.engine import PHASES, Engine, Update, product_peak
 from cllm.native.layout import Place, Shape, parameter_places
 from cllm.native.library import Library, find_library, load_library
+from cllm.native.parts import TABLE, NgramPart, Parts
 
 __all__ = [
     "PHASES",
+    "TABLE",
     "Engine",
     "Library",
+    "NgramPart",
+    "Parts",
     "Place",
     "Shape",
     "Update",

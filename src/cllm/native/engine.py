@@ -1,8 +1,9 @@
-"""A plain model's training and scoring in compiled code, without torch."""
+"""A model's training and scoring in compiled code, without torch."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import final
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float32, Int32
 from cllm.errors import SettingsError
 from cllm.native.layout import Shape, check_shape
 from cllm.native.library import Library
+from cllm.native.parts import Parts, PartsStruct, check_parts
 
 # What all threads together keep of a forward pass. More rows at once gained nothing.
 _TAPE_BYTES = 200 << 20
@@ -41,6 +43,7 @@ class Update(ctypes.Structure):
 
     `step` counts from 1. `rate` is AdamW's; with Muon it is that of tables and gains alone.
     `clip` is the largest norm of the gradient, `weight_decay` decoupled and not for gains.
+    `table_rate` is Adagrad's, of the input memory's table: neither clipped nor decayed.
     """
 
     _fields_ = (
@@ -53,15 +56,23 @@ class Update(ctypes.Structure):
         ("weight_decay", ctypes.c_double),
         ("clip", ctypes.c_double),
         ("momentum", ctypes.c_double),
+        ("table_rate", ctypes.c_double),
     )
 
 
-def _row_bytes(shape: Shape, item: int) -> int:
+def _row_bytes(shape: Shape, parts: Parts, item: int) -> int:
     """Bytes that one row of a batch needs until its gradient is known."""
     q, kv = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
     layer = 2 * shape.width + 3 * q + 3 * kv + 2 * shape.mlp_width
     layer += shape.heads * (shape.context + 31)
-    return item * (shape.layers * layer + shape.width + q) + 8 * shape.width
+    if parts.lags:
+        layer += shape.width
+    per_row = 8 * shape.width
+    if parts.has_gamma or parts.schumann == "forget":
+        per_row += 4 * shape.layers * (shape.heads + 2 * shape.kv_heads)
+    if parts.ngram:
+        per_row += 4 * (len(parts.ngram.moduli) + parts.ngram.row_width)
+    return item * (shape.layers * layer + shape.width + q) + per_row
 
 
 @final
@@ -70,25 +81,30 @@ class Engine:
 
     `parameters` [N], `gradients`, `first_moments` and `second_moments` ([N], or empty unless it
     `learns`) are in the order of `parameter_places`, and shared with the compiled code: whoever
-    writes to `parameters` calls `changed`. `threads` and `is_bfloat16` (of the products; sums
-    stay float32) decide the last bits of every result; equal ones give equal results.
-    One Python thread at a time may use it.
+    writes to `parameters` calls `changed`. So is the input memory's `table` [R, W], with one
+    float a row of optimiser's state, `row_squares` [R]; both are empty without one. `threads`
+    and `is_bfloat16` (of the products; sums stay float32) decide the last bits of every result;
+    equal ones give equal results. One Python thread at a time may use it.
 
-    Raises: SettingsError when the shape does not fit together, or there are no products of
-    bfloat16 here; ValueError for `parameters` of another size or kind; MemoryError.
+    Raises: SettingsError when shape and parts do not fit together, or there are no products of
+    bfloat16 here; ValueError for `parameters` or `table` of another size or kind; MemoryError.
     """
 
     def __init__(
         self,
         library: Library,
         shape: Shape,
+        parts: Parts | None = None,
         *,
         threads: int,
         is_bfloat16: bool,
         learns: bool = True,
         parameters: Float32[np.ndarray, " N"] | None = None,
+        table: Float32[np.ndarray, "R W"] | None = None,
     ) -> None:
+        parts = parts or Parts()
         check_shape(shape)
+        check_parts(parts, vocab_size=shape.vocab_size, heads=shape.heads)
         if is_bfloat16 and not library.has_bfloat16:
             raise SettingsError(
                 "this processor has no products of bfloat16, and the compiled engine none without",
@@ -99,19 +115,25 @@ class Engine:
             raise ValueError(f"{threads} threads")
         self._functions = library.functions
         self._shape = _Shape(*(getattr(shape, name) for name, _ in _Shape._fields_))
-        size = self._functions.cllm_num_parameters(ctypes.byref(self._shape))
+        rows, width = (parts.ngram.num_rows, parts.ngram.row_width) if parts.ngram else (0, 0)
+        self.table = np.zeros((rows, width), np.float32) if table is None else table
+        _check_floats("table", self.table, (rows, width), is_written=learns)
+        self.row_squares = np.zeros(rows if learns else 0, np.float32)
+        self._parts = PartsStruct(parts, self.table, self.row_squares)
+        both = ctypes.byref(self._shape), ctypes.byref(self._parts)
+        size = self._functions.cllm_num_parameters(*both)
         self.parameters = np.zeros(size, np.float32) if parameters is None else parameters
-        _check_parameters(self.parameters, size)
+        _check_floats("parameters", self.parameters, (size,))
         kept = [np.zeros(size if learns else 0, np.float32) for _ in range(3)]
         self.gradients, self.first_moments, self.second_moments = kept
         self.context, self.vocab_size = shape.context, shape.vocab_size
-        rows = _TAPE_BYTES // threads // _row_bytes(shape, 2 if is_bfloat16 else 4)
+        at_once = _TAPE_BYTES // threads // _row_bytes(shape, parts, 2 if is_bfloat16 else 4)
         self._engine = self._functions.cllm_create(
-            ctypes.byref(self._shape),
+            *both,
             self.parameters.ctypes.data,
             *(array.ctypes.data if learns else None for array in kept),
             threads,
-            max(rows, shape.context),
+            max(at_once, shape.context),
             int(is_bfloat16),
         )
         if not self._engine:
@@ -140,7 +162,8 @@ class Engine:
 
         T is at most the context. Without `is_first` the gradient is added to that of the calls
         before. `dropout` is the share of each branch's output that is dropped, as a function of
-        `seed` and place alone. Raises: ValueError.
+        `seed` and place alone. The table's gradient is kept row by row for `update`.
+        Raises: ValueError, MemoryError.
         """
         if not self.gradients.size:
             raise ValueError("this engine was made without gradients")
@@ -157,7 +180,17 @@ class Engine:
             dropout,
             seed,
         )
+        if nats == -math.inf:
+            raise MemoryError("no memory for what the tokens want of the table")
         return nats
+
+    def table_gradient(self) -> Float32[np.ndarray, "R W"]:
+        """The gradient of `table`, written out: an array of its size. Raises: ValueError."""
+        if not self.row_squares.size:
+            raise ValueError("this engine was made without a table to learn")
+        whole = np.empty_like(self.table)
+        self._functions.cllm_table_gradient(self._engine, whole.ctypes.data)
+        return whole
 
     def update(self, settings: Update, divide_by: float = 1.0) -> float:
         """One optimiser step on `gradients` / `divide_by`; returns their norm before clipping.
@@ -209,12 +242,14 @@ class Engine:
         return np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(targets, np.int32)
 
 
-def _check_parameters(parameters: Float32[np.ndarray, " N"], size: int) -> None:
-    flags = parameters.flags
-    if parameters.shape != (size,) or parameters.dtype != np.float32:
-        raise ValueError(f"parameters must be {size:,} of float32")
-    if not (flags.c_contiguous and flags.aligned and flags.writeable):
-        raise ValueError("parameters must be one row in memory that can be written")
+def _check_floats(
+    name: str, array: np.ndarray, shape: tuple[int, ...], *, is_written: bool = True
+) -> None:
+    flags = array.flags
+    if array.shape != shape or array.dtype != np.float32:
+        raise ValueError(f"{name} must be {' x '.join(f'{n:,}' for n in shape)} of float32")
+    if not (flags.c_contiguous and flags.aligned and (flags.writeable or not is_written)):
+        raise ValueError(f"{name} must be one row in memory that can be written")
 
 
 def product_peak(library: Library, *, is_bfloat16: bool, threads: int, rounds: int = 10) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from cllm.errors import SettingsError
+from cllm.native.parts import Parts
 
 
 @runtime_checkable
@@ -83,10 +84,11 @@ class Place:
         return self.start + math.prod(self.shape)
 
 
-def parameter_places(shape: Shape) -> list[Place]:
+def parameter_places(shape: Shape, parts: Parts | None = None) -> list[Place]:
     """Every parameter in the engine's order (`Layout` in source/shape.h).
 
-    Names and shapes are those of `cllm.model.Transformer(spec).named_parameters()`.
+    Names and shapes are those of `cllm.model.Transformer(spec).named_parameters()`; those of
+    mechanisms follow. The table of the input memory (`TABLE`) stands apart, in an array of its own.
     """
     C, D, M = shape.width, shape.head_width, shape.mlp_width
     q_width, kv_width = shape.heads * D, shape.kv_heads * D
@@ -106,11 +108,31 @@ def parameter_places(shape: Shape) -> list[Place]:
     shapes["norm.weight"] = (C,)
     if not shape.tied:
         shapes["head.weight"] = (shape.vocab_size, C)
+    if parts:
+        shapes |= _mechanism_shapes(shape, parts)
     places, start = [], 0
     for name, size in shapes.items():
         places.append(Place(name, start, size))
         start = places[-1].stop
     return places
+
+
+def _mechanism_shapes(shape: Shape, parts: Parts) -> dict[str, tuple[int, ...]]:
+    C, H, K = shape.width, shape.heads, shape.kv_heads
+    shapes: dict[str, tuple[int, ...]] = {}
+    if parts.ngram:
+        shapes["mechanisms.ngram.up"] = (C, parts.ngram.row_width)
+    for layer in range(shape.layers):
+        if parts.lags:
+            shapes[f"mechanisms.dampening.{layer}.taps"] = (len(parts.lags), C)
+        if parts.has_gamma:
+            shapes[f"mechanisms.gamma.{layer}.weight"] = (H, C)
+        if parts.schumann == "forget":
+            shapes[f"mechanisms.schumann.{layer}.gate"] = (K, C)
+            shapes[f"mechanisms.schumann.{layer}.offset"] = (K,)
+        if parts.schumann:
+            shapes[f"mechanisms.schumann.{layer}.strength"] = (H,)
+    return shapes
 
 
 def check_shape(shape: Shape) -> None:

@@ -18,8 +18,8 @@ _POINTER, _INT, _WHOLE, _REAL = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, c
 _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "stamp": (ctypes.c_char_p, ()),
     "has_bfloat16": (_INT, ()),
-    "num_parameters": (_WHOLE, (_POINTER,)),
-    "create": (_POINTER, (*(_POINTER,) * 5, _INT, _WHOLE, _INT)),
+    "num_parameters": (_WHOLE, (_POINTER, _POINTER)),
+    "create": (_POINTER, (*(_POINTER,) * 6, _INT, _WHOLE, _INT)),
     "destroy": (None, (_POINTER,)),
     "changed": (None, (_POINTER,)),
     "gradient": (
@@ -29,6 +29,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "update": (_REAL, (_POINTER, _POINTER, _REAL)),
     "score": (_REAL, (*(_POINTER,) * 3, _WHOLE, _WHOLE)),
     "last_logits": (None, (_POINTER, _POINTER, _WHOLE, _POINTER)),
+    "table_gradient": (None, (_POINTER, _POINTER)),
     "spent": (None, (_POINTER, _POINTER)),
     "product_peak": (_REAL, (_INT, _INT, _INT)),
     "orthogonalise": (_INT, (_POINTER, _POINTER, _WHOLE, _WHOLE, _INT)),

@@ -45,7 +45,7 @@ _MAY_CHANGE = {"seeds", "confirm_seeds", "only", "sets"}
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
-    """A text is prepared with a tokeniser."""
+    """A text is prepared with a tokeniser, or the engine of each arm is found."""
 
     what: str
 
@@ -236,6 +236,8 @@ class _Study:
             if not is_prepared(self._home, text.name, kind):
                 self._observe(Preparing(f"{text.name} ({kind})"))
                 prepare_corpus(self._home, text.name, text.places, kind, vocab[kind])
+        if chosen:
+            self._observe(Preparing("the arms"))
         looked = _Engines(self._home, wanted[0].name, preset, _threads(parallel))
         return rounds(chosen, looked.of)
 

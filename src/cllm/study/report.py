@@ -11,7 +11,15 @@ from cllm.files import write_atomic, write_json
 from cllm.study.findings import Confirmed, Findings, Screened
 from cllm.study.plots import Interval, plot_curves, plot_gains
 from cllm.study.results import Row
-from cllm.study.statistics import HELPS, HURTS, NOTHING, PLACEBO_HELPS, UNCONTROLLED, Estimate
+from cllm.study.statistics import (
+    HELPS,
+    HURTS,
+    LEAST_PERCENT,
+    NOTHING,
+    PLACEBO_HELPS,
+    UNCONTROLLED,
+    Estimate,
+)
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _BUDGETS = {"time": "equal time", "tokens": "equal tokens"}
@@ -129,7 +137,7 @@ def page(
         "Each mechanism was trained against the plain model and against its placebo: the same "
         "shape and cost with the number theory replaced by random numbers. Only a gain over both "
         "speaks for the idea. A gain is how many percent fewer bits per byte the held-out text "
-        "takes; negative is worse.",
+        f"takes; negative is worse. Differences up to {LEAST_PERCENT}% count as none.",
         *_confirmed_part(findings.confirmed, manifest, pictures),
         *_screened_part(findings, manifest, titles, pictures),
         *_failed_part(findings),
@@ -234,7 +242,7 @@ def _screened_part(
         f"Models of the size `{settings['screen_preset']}`, "
         f"{_counted(entries[0].seeds, 'seed')}, each {_length(settings)}, compared with the plain "
         "model on the same engine and the same tokens. Parameters and steps are shares of the "
-        f"plain model's. {noise}",
+        f"plain model's. {noise}".rstrip(),
         _table(columns.split("|"), [_screened_row(entry) for entry in entries]),
         *_shown(pictures, "screen", "Gain of each mechanism and its placebo"),
         *_verdict_part(entries, titles),

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+# A tenth of a percent is less than what a few more seconds of training give.
+LEAST_PERCENT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +121,19 @@ def verdict(
 ) -> str:
     """In words, what gains over the plain model say that are sure to ± their margins.
 
-    `placebo_margin` belongs to the difference between the mechanism and its placebo.
+    `placebo_margin` belongs to the difference between the mechanism and its placebo. However
+    sure they are, differences up to `LEAST_PERCENT` count as none.
     """
     if margin is None:
         return UNDECIDED
-    if gain < -margin:
+    least = max(margin, LEAST_PERCENT)
+    if gain < -least:
         return HURTS
-    if gain <= margin:
+    if gain <= least:
         return NOTHING
     if placebo_gain is None or placebo_margin is None:
         return UNCONTROLLED
-    return HELPS if gain - placebo_gain > placebo_margin else PLACEBO_HELPS
+    return HELPS if gain - placebo_gain > max(placebo_margin, LEAST_PERCENT) else PLACEBO_HELPS
 
 
 HELPS = "helps"

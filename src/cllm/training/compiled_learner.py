@@ -1,4 +1,4 @@
-"""A plain model that learns in compiled code, without torch."""
+"""A model that learns in compiled code, without torch."""
 
 from __future__ import annotations
 
@@ -12,24 +12,33 @@ from numpy.typing import NDArray
 from cllm.config import TrainSettings
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
-from cllm.native import PHASES, Engine, Library, Update, parameter_places
+from cllm.native import PHASES, TABLE, Engine, Library, Parts, Update, parameter_places
 from cllm.training.checkpoint import Tensors
+from cllm.training.compiled_parts import parts_of
 from cllm.training.learner import Batch, Rates, StepFigures
+from cllm.training.mechanism_updates import first_squares, kept_share, table_rate
 
 _KINDS = ("weight", "exp_avg", "exp_avg_sq")
 
 
 class CompiledLearner:
-    """A `Learner` over `Engine`; `settings` are decided. Raises: MemoryError."""
+    """A `Learner` over `Engine`; `settings` are decided. Raises: SettingsError, MemoryError."""
 
     def __init__(
-        self, library: Library, spec: ModelSpec, weights: Weights, settings: TrainSettings
+        self,
+        library: Library,
+        spec: ModelSpec,
+        weights: Weights,
+        settings: TrainSettings,
     ) -> None:
         assert settings.threads is not None
         self.spec, self._settings = spec, settings
+        self._table_rate = table_rate(spec.mechanisms)
+        parts = parts_of(spec)
         self._engine = Engine(
             library,
             spec,
+            parts,
             threads=settings.threads,
             is_bfloat16=settings.precision == "bfloat16",
         )
@@ -37,8 +46,12 @@ class CompiledLearner:
         self._views = {
             f"{kind}.{name}": view
             for kind, array in zip(_KINDS, arrays, strict=True)
-            for name, view in _views(spec, array)
+            for name, view in _views(spec, parts, array)
         }
+        if parts.ngram:
+            self._engine.row_squares[:] = first_squares(spec, settings)
+            self._views[f"weight.{TABLE}"] = self._engine.table
+            self._views[f"row_squares.{TABLE}"] = self._engine.row_squares
         self._num_steps = 0
         self._spent_s = dict.fromkeys(PHASES, 0.0)
         for name, value in weights.items():
@@ -86,14 +99,22 @@ class CompiledLearner:
                 beta1=settings.beta1,
                 beta2=settings.beta2,
                 epsilon=settings.epsilon,
-                weight_decay=settings.weight_decay,
+                weight_decay=self._weight_decay(rates),
                 clip=settings.clip,
                 momentum=rates.momentum,
+                table_rate=self._table_rate * rates.share,
             )
         )
         if math.isfinite(norm):
             self._num_steps += 1
         return StepFigures(nats / num_targets, norm)
+
+    def _weight_decay(self, rates: Rates) -> float:
+        """The decay that, times the rate, is what a step takes from the weights."""
+        is_muon = self._settings.optimizer == "muon"
+        rate = rates.matrix_rate if is_muon else rates.learning_rate
+        kept = kept_share(self.spec.mechanisms, rate, self._settings.weight_decay)
+        return (1.0 - kept) / rate if rate > 0 else 0.0
 
     def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
         """Summed nats over targets ≥ 0, in the precision of training."""
@@ -109,7 +130,12 @@ class CompiledLearner:
 
     def weights(self) -> Weights:
         """A copy of the float32 weights."""
-        return {name: self._views[f"weight.{name}"].copy() for name in self.spec.parameter_shapes()}
+        kind = "weight."
+        return {
+            name.removeprefix(kind): view.copy()
+            for name, view in self._views.items()
+            if name.startswith(kind)
+        }
 
     def state(self) -> Tensors:
         """Weights, moments and the number of steps."""
@@ -124,15 +150,33 @@ class CompiledLearner:
 
 
 def _views(
-    spec: ModelSpec, array: NDArray[np.float32]
+    spec: ModelSpec, parts: Parts | None, array: NDArray[np.float32]
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Each parameter's part of one row of all."""
-    for place in parameter_places(spec):
-        end = place.start + math.prod(place.shape)
-        yield place.name, array[place.start : end].reshape(place.shape)
+    for place in parameter_places(spec, parts):
+        yield place.name, array[place.start : place.stop].reshape(place.shape)
 
 
-def scoring_engine(library: Library, spec: ModelSpec, weights: Weights, *, threads: int) -> Engine:
-    """A float32 engine that only looks: for figures that other programs should agree with."""
-    flat = np.concatenate([weights[name].ravel() for name in spec.parameter_shapes()])
-    return Engine(library, spec, threads=threads, is_bfloat16=False, learns=False, parameters=flat)
+def scoring_engine(
+    library: Library,
+    spec: ModelSpec,
+    weights: Weights,
+    *,
+    threads: int,
+) -> Engine:
+    """A float32 engine that only looks: for figures that other programs should agree with.
+
+    It reads the input memory's table where `weights` have it. Raises: SettingsError, MemoryError.
+    """
+    parts = parts_of(spec)
+    places = parameter_places(spec, parts)
+    return Engine(
+        library,
+        spec,
+        parts,
+        threads=threads,
+        is_bfloat16=False,
+        learns=False,
+        parameters=np.concatenate([weights[place.name].ravel() for place in places]),
+        table=weights.get(TABLE),
+    )

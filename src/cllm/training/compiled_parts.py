@@ -39,14 +39,10 @@ def parts_of(spec: ModelSpec) -> Parts:
         lags=dampening.reads if isinstance(dampening, Dampening) else (),
         has_gamma=gamma is not None,
         schumann=schumann.kind if isinstance(schumann, Schumann) else None,
-        decays=schumann.ladder(spec.heads)
-        if is_static and isinstance(schumann, Schumann)
-        else (),
+        decays=schumann.ladder(spec.heads) if is_static and isinstance(schumann, Schumann) else (),
         eos_id=spec.eos_id,
     )
 
 
 def _ngram_part(ngram: Ngram) -> NgramPart:
-    return NgramPart(
-        ngram.orders, ngram.heads, ngram.moduli, ngram.row_width, ngram.multipliers
-    )
+    return NgramPart(ngram.orders, ngram.heads, ngram.moduli, ngram.row_width, ngram.multipliers)

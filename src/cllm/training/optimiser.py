@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cllm.config import TrainSettings
-from cllm.model.mechanisms.mechanism import Mechanism, Parameter
+from cllm.model.mechanisms.mechanism import Parameter
 from cllm.model.spec import ModelSpec
 from cllm.training.learner import Rates
+from cllm.training.mechanism_updates import first_squares, kept_share, table_rate
 from cllm.training.row_adagrad import RowAdagrad
 
 # Iteration by iteration the coefficients of X ← aX + (bA + cA²)X with A = XXᵀ; each is used
@@ -47,20 +48,6 @@ def orthogonalise(matrices: Float[Tensor, "N R C"]) -> Float[Tensor, "N R C"]:
         x = (a / 1.01) * x + mixed @ x
     result: Tensor = (x.mT if is_tall else x).to(matrices.dtype)
     return result
-
-
-def kept_share(mechanisms: Sequence[Mechanism], rate: float, weight_decay: float) -> float:
-    """What a step multiplies decaying weights with: 1 − rate · decay, or what a mechanism says."""
-    for part in mechanisms:
-        factor = part.step_factor(rate)
-        if factor is not None:
-            return factor
-    return 1.0 - rate * weight_decay
-
-
-def table_rate(mechanisms: Sequence[Mechanism]) -> float:
-    """Peak rate of tables whose touched rows alone are stepped; 0 without any."""
-    return max((part.table_rate for part in mechanisms), default=0.0)
 
 
 def _kinds(named: Mapping[str, Tensor], spec: ModelSpec | None) -> dict[str, Parameter]:
@@ -101,7 +88,8 @@ class Optimiser:
         kinds = _kinds(named, spec)
         model.to(dtype)
         self._tables = RowAdagrad(
-            {name: named.pop(name) for name, kind in kinds.items() if kind.update == "rows"}
+            {name: named.pop(name) for name, kind in kinds.items() if kind.update == "rows"},
+            first_squares(spec, settings) if spec else 0.0,
         )
         self._names = list(named)
         self._weights: list[Tensor] = [named[name] for name in self._names]

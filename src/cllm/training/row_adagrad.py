@@ -12,14 +12,15 @@ class RowAdagrad:
     """Steps tables of which each batch reads few rows. No clipping, no decay, no moments.
 
     For each row with gradient g: s ← s + mean(g²), row ← row − rate · g / √s; s, one number a row,
-    is all that is kept. The step does not depend on the gradient's scale.
+    is all that is kept. It begins at `first_squares`: the larger, the less a row moves that has
+    been touched only a few times.
     Source: Duchi 2011, JMLR 12 (Adagrad); one sum a row as in Gupta 2014, arXiv:1412.0193.
     """
 
-    def __init__(self, tables: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, tables: Mapping[str, nn.Parameter], first_squares: float = 0.0) -> None:
         self._tables = dict(tables)
         self._squares = {
-            name: torch.zeros(len(table), dtype=torch.float32, device=table.device)
+            name: torch.full((len(table),), first_squares, device=table.device)
             for name, table in tables.items()
         }
         self._gradients: dict[str, Tensor] = {}

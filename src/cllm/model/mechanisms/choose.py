@@ -81,7 +81,9 @@ def _build(name: str, values: dict[str, Any]) -> Mechanism:
             hint = f"Did you mean {close[0]!r}?" if close else f"It has: {known}."
             raise SettingsError(f"{name} has no setting {key!r}", where=_WHERE, hint=hint)
         wants_list = "tuple" in str(kind.model_fields[key].annotation)
-        if wants_list and not isinstance(values[key], list):
+        if wants_list and isinstance(values[key], str):
+            values[key] = [word.strip() for word in values[key].split(",")]
+        elif wants_list and not isinstance(values[key], list):
             values[key] = [values[key]]
     try:
         return kind.model_validate(values)

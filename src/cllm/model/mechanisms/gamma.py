@@ -78,7 +78,7 @@ class Gamma(Mechanism):
 
     def gate(
         self, layer: int, h: Float[Tensor, "B T C"], reading: Reading, p: Tensors
-    ) -> Float[Tensor, "B T H"]:
+    ) -> Float[Tensor, "#B #T #H"]:
         """The factor of each head."""
         if self.kind == "clock":
             return h.new_ones(1, 1, 1)

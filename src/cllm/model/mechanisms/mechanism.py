@@ -154,6 +154,11 @@ class Mechanism(BaseModel):
         """Peak learning rate of its parameters with `update` rows."""
         return 0.0
 
+    @property
+    def table_prior(self) -> float:
+        """Squared gradient of a token, per number, that each of these rows begins with."""
+        return 0.0
+
     def step_factor(self, rate: float) -> float | None:
         """What weights are multiplied with at each step instead of 1 − rate · decay, or None."""
         del rate
@@ -243,7 +248,7 @@ class GatesOutput(Protocol):
 
     def gate(
         self, layer: int, h: Float[Tensor, "B T C"], reading: Reading, p: Tensors
-    ) -> Float[Tensor, "B T H"]:
+    ) -> Float[Tensor, "#B #T #H"]:
         """The factor of each head; `h` is what attention has read."""
         ...
 

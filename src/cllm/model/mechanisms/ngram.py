@@ -57,7 +57,10 @@ class Ngram(Mechanism):
     heads: int = Field(2, ge=1, le=16, description="Tables for each length.")
     rows: int = Field(16_384, ge=2, le=1 << 27, description="Rows of each table, about.")
     row_width: int = Field(64, ge=1, description="Width W of a row.")
-    rate: float = Field(0.02, gt=0.0, description="Learning rate of the tables, at its peak.")
+    rate: float = Field(0.01, gt=0.0, description="Learning rate of the tables, at its peak.")
+    prior: float = Field(
+        4000.0, ge=0.0, description="Holds rows back that were seen seldom: squared gradients."
+    )
 
     def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Mechanism:
         """Checked against the vocabulary. Raises: SettingsError."""
@@ -80,6 +83,11 @@ class Ngram(Mechanism):
     def table_rate(self) -> float:
         """Peak learning rate of the tables."""
         return self.rate
+
+    @property
+    def table_prior(self) -> float:
+        """What each row's sum of squared gradients begins with."""
+        return self.prior
 
     @property
     def moduli(self) -> tuple[int, ...]:

@@ -68,9 +68,7 @@ class Reversal(Mechanism):
         del lexicon
         return {"turns": self.cosines_and_sines(spec.head_width // 2).astype(np.float32)}
 
-    def project(
-        self, layer: int, qkv: Float[Tensor, "R C"], p: Tensors
-    ) -> Float[Tensor, "Q C"]:
+    def project(self, layer: int, qkv: Float[Tensor, "R C"], p: Tensors) -> Float[Tensor, "Q C"]:
         """The matrix with keys mixed into the queries."""
         import torch
 

@@ -108,9 +108,7 @@ class Symmetry(Mechanism):
             weights[f"{own}.down"][:, 0] = shared
             weights[name] = np.concatenate([plain[:D], plain[H * D :]])
 
-    def project(
-        self, layer: int, qkv: Float[Tensor, "R C"], p: Tensors
-    ) -> Float[Tensor, "Q C"]:
+    def project(self, layer: int, qkv: Float[Tensor, "R C"], p: Tensors) -> Float[Tensor, "Q C"]:
         """The matrix with every head's queries."""
         import torch
 

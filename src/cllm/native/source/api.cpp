@@ -1,5 +1,5 @@
 // The functions that Python calls; see engine.py. No exception leaves them: those that need memory
-// return null, −1 or 0 where there is none, and all others work in memory taken before.
+// return null, −1, −∞ or 0 where there is none, and all others work in memory taken before.
 #include "engine.h"
 #include "peak.h"
 
@@ -12,10 +12,10 @@ using namespace cllm;
 namespace {
 
 template <class E>
-void *create(const Shape &shape, float *parameters, float *gradient, float *first, float *second,
-             int threads, int64_t max_rows) {
+void *create(const Shape &shape, const Parts &parts, float *parameters, float *gradient,
+             float *first, float *second, int threads, int64_t max_rows) {
     return static_cast<Engine *>(
-        new EngineIn<E>(shape, parameters, gradient, first, second, threads, max_rows));
+        new EngineIn<E>(shape, parts, parameters, gradient, first, second, threads, max_rows));
 }
 
 Engine &engine_at(void *engine) { return *static_cast<Engine *>(engine); }
@@ -34,20 +34,22 @@ const char *cllm_stamp() noexcept { return CLLM_STAMP; }
 
 int cllm_has_bfloat16() noexcept { return kHasBFloat16; }
 
-int64_t cllm_num_parameters(const Shape *shape) noexcept try {
-    return Layout(*shape).size;
+int64_t cllm_num_parameters(const Shape *shape, const Parts *parts) noexcept try {
+    return Layout(*shape, *parts).size;
 } catch (...) {
     return -1;
 }
 
-void *cllm_create(const Shape *shape, float *parameters, float *gradient, float *first,
-                  float *second, int threads, int64_t max_rows, int is_bfloat16) noexcept try {
+void *cllm_create(const Shape *shape, const Parts *parts, float *parameters, float *gradient,
+                  float *first, float *second, int threads, int64_t max_rows,
+                  int is_bfloat16) noexcept try {
 #if defined(__AVX512BF16__)
     if (is_bfloat16)
-        return create<BFloat16>(*shape, parameters, gradient, first, second, threads, max_rows);
+        return create<BFloat16>(*shape, *parts, parameters, gradient, first, second, threads,
+                                max_rows);
 #endif
     if (is_bfloat16) return nullptr;
-    return create<float>(*shape, parameters, gradient, first, second, threads, max_rows);
+    return create<float>(*shape, *parts, parameters, gradient, first, second, threads, max_rows);
 } catch (...) {
     return nullptr;
 }
@@ -56,11 +58,14 @@ void cllm_destroy(void *engine) noexcept { delete static_cast<Engine *>(engine);
 
 void cllm_changed(void *engine) noexcept { engine_at(engine).changed(); }
 
+// A memory takes room for what each step's tokens choose.
 double cllm_gradient(void *engine, const int32_t *ids, const int32_t *targets, int64_t sequences,
                      int64_t length, double weight, int is_first, double dropout,
-                     uint64_t seed) noexcept {
+                     uint64_t seed) noexcept try {
     return engine_at(engine).gradient(ids, targets, sequences, length, weight, is_first,
                                       {dropout, seed});
+} catch (...) {
+    return -INFINITY;
 }
 
 // The first step with Muon takes memory for it.
@@ -77,6 +82,10 @@ double cllm_score(void *engine, const int32_t *ids, const int32_t *targets, int6
 
 void cllm_last_logits(void *engine, const int32_t *ids, int64_t length, float *logits) noexcept {
     engine_at(engine).last_logits(ids, length, logits);
+}
+
+void cllm_table_gradient(void *engine, float *to) noexcept {
+    engine_at(engine).table_gradient(to);
 }
 
 void cllm_spent(void *engine, double *seconds) noexcept { engine_at(engine).spent(seconds); }

@@ -10,9 +10,9 @@ namespace cllm {
 
 template <class E> class Attention {
 public:
-    Attention(const Shape &shape, Tape<E> &tape, const float *parameters, float *gradient,
+    Attention(const Layout &layout, Tape<E> &tape, const float *parameters, float *gradient,
               int64_t context)
-        : s_(shape), tape_(tape), parameters_(parameters), gradient_(gradient) {
+        : layout_(layout), s_(layout.shape), tape_(tape), parameters_(parameters), gradient_(gradient) {
         int64_t half = D_ / 2;
         cos_.resize(context * half), sin_.resize(context * half);
         for (int64_t t = 0; t < context; t++)
@@ -32,8 +32,9 @@ public:
     }
 
     // The sequence of T rows that starts at row r: fills t.weights and t.mixed.
-    void forward(const LayerTape<E> &t, int64_t r, int64_t T) {
+    void forward(const LayerTape<E> &t, const Block &block, int64_t r, int64_t T) {
         int64_t wide = round_up(T, kBlock), group = s_.heads / s_.kv_heads;
+        if (layout_.schumann == kForget) fade(t, block, r, T);
         for (int64_t h = 0; h < s_.heads; h++) {
             int64_t g = h / group;
             if (h % group == 0) {
@@ -44,11 +45,14 @@ public:
             }
             scores(t.turned + r * qk_ + h * D_, qk_, keys_, T);
             E *weights = weights_of(t, r, h, T);
+            if (layout_.schumann != kNoDecay) set_bias(t, block, r, h, T);
             for (int64_t i = 0; i < T; i++) {
                 float *row = tape_.scores + i * wide;
                 int64_t end = round_up(i + 1, kBlock);
                 std::fill(row + i + 1, row + end, -INFINITY);
-                softmax(weights + i * wide, row, end, scale_);
+                if (layout_.schumann != kNoDecay)
+                    softmax_biased(weights + i * wide, row, tape_.bias, end, scale_);
+                else softmax(weights + i * wide, row, end, scale_);
             }
             for (int64_t i = 0; i < T; i += kBlock)
                 product<Into::kRound, E>(std::min(kBlock, T - i), D_, std::min(i + kBlock, T),
@@ -69,11 +73,17 @@ public:
             if (h % group == 0) memset(dk, 0, 2 * T * D_ * sizeof(float));
             const E *weights = weights_of(t, r, h, T), *d_out = tape_.d_mixed + r * q_ + h * D_;
             scores(d_out, q_, pack_columns(tape_.right, values, T, D_, qkv_), T);
+            bool has_bias = layout_.schumann != kNoDecay;
+            if (has_bias) memset(tape_.d_bias, 0, wide * sizeof(float));
             for (int64_t i = 0; i < T; i++) {
                 // To the end of the block, where the weights are zeros.
-                softmax_backward(d_scores + i * wide, tape_.scores + i * wide, weights + i * wide,
-                                 round_up(i + 1, kBlock), scale_);
+                int64_t at = i * wide, end = round_up(i + 1, kBlock);
+                if (has_bias)
+                    softmax_biased_backward(d_scores + at, tape_.d_bias, tape_.scores + at,
+                                            weights + at, end, scale_);
+                else softmax_backward(d_scores + at, tape_.scores + at, weights + at, end, scale_);
             }
+            if (has_bias) bias_backward(t, block, r, h, T);
             Packed<E> key_rows = pack_rows(tape_.right, keys, T, D_, qk_);
             for (int64_t i = 0; i < T; i += kBlock)
                 product<Into::kStore, E>(std::min(kBlock, T - i), D_, std::min(i + kBlock, T),
@@ -91,6 +101,74 @@ public:
     }
 
 private:
+    // The sums of −log σ(gate) from the sequence's first row on.
+    void fade(const LayerTape<E> &t, const Block &block, int64_t r, int64_t T) {
+        for (int64_t k = 0; k < s_.kv_heads; k++) {
+            double sum = 0;
+            for (int64_t j = 0; j < T; j++) {
+                float z = forget_gate(t, block, r + j, k);
+                sum += std::max(-z, 0.0f) + std::log1p(std::exp(-std::abs(z)));
+                t.faded[r * s_.kv_heads + k * T + j] = float(sum);
+            }
+        }
+    }
+
+    float forget_gate(const LayerTape<E> &t, const Block &block, int64_t row, int64_t k) const {
+        int64_t last = (row + 1) * layout_.num_gates;
+        return t.gates[last - s_.kv_heads + k] + parameters_[block.offset + k];
+    }
+
+    // What the keys of head h add to its scores, before those are scaled.
+    void set_bias(const LayerTape<E> &t, const Block &block, int64_t r, int64_t h, int64_t T) {
+        float strength = parameters_[block.strength + h] / scale_;
+        if (layout_.schumann == kStatic) {
+            strength *= float(layout_.decays[h]);
+            for (int64_t j = 0; j < T; j++) tape_.bias[j] = strength * float(j);
+            return;
+        }
+        const float *faded = faded_of(t, r, h, T);
+        for (int64_t j = 0; j < T; j++) tape_.bias[j] = strength * faded[j];
+    }
+
+    const float *faded_of(const LayerTape<E> &t, int64_t r, int64_t h, int64_t T) const {
+        return t.faded + r * s_.kv_heads + h / (s_.heads / s_.kv_heads) * T;
+    }
+
+    // From tape_.d_bias of head h: the gradient of its strength, and after a group's last head
+    // those of its forget gate.
+    void bias_backward(const LayerTape<E> &t, const Block &block, int64_t r, int64_t h,
+                       int64_t T) {
+        int64_t group = s_.heads / s_.kv_heads;
+        double inner = 0;
+        if (layout_.schumann == kStatic) {
+            for (int64_t j = 0; j < T; j++) inner += double(tape_.d_bias[j]) * j;
+            gradient_[block.strength + h] += float(inner * layout_.decays[h]);
+            return;
+        }
+        const float *faded = faded_of(t, r, h, T), strength = parameters_[block.strength + h];
+        if (h % group == 0) memset(tape_.d_faded, 0, T * sizeof(float));
+        for (int64_t j = 0; j < T; j++) {
+            inner += double(tape_.d_bias[j]) * faded[j];
+            tape_.d_faded[j] += strength * tape_.d_bias[j];
+        }
+        gradient_[block.strength + h] += float(inner);
+        if (h % group == group - 1) fade_backward(t, block, r, h / group, T);
+    }
+
+    // Each gate is in all sums from its own row on.
+    void fade_backward(const LayerTape<E> &t, const Block &block, int64_t r, int64_t k,
+                       int64_t T) {
+        double later = 0, d_offset = 0;
+        for (int64_t j = T; j-- > 0;) {
+            later += tape_.d_faded[j];
+            float d = -float(later) / (1.0f + std::exp(forget_gate(t, block, r + j, k)));
+            d_offset += d;
+            int64_t last = (r + j + 1) * layout_.num_gates;
+            tape_.d_gates[last - s_.kv_heads + k] = from_float<E>(d);
+        }
+        gradient_[block.offset + k] += float(d_offset);
+    }
+
     int64_t gain_of(const Block &block, int64_t h) const {
         return h < s_.heads ? block.q_norm : block.k_norm;
     }
@@ -128,6 +206,7 @@ private:
                            &sin_[position * (D_ / 2)], t.scale_heads[row * heads_ + h], D_);
     }
 
+    const Layout &layout_;
     const Shape &s_;
     Tape<E> &tape_;
     const float *parameters_;

@@ -18,6 +18,7 @@ public:
     virtual double score(const int32_t *ids, const int32_t *targets, int64_t sequences,
                          int64_t length) = 0;
     virtual void last_logits(const int32_t *ids, int64_t length, float *logits) = 0;
+    virtual void table_gradient(float *to) = 0;
     virtual void spent(double *seconds) = 0;
     virtual void changed() = 0;
 };
@@ -26,14 +27,16 @@ template <class E> class EngineIn final : public Engine {
 public:
     // `gradient`, `first` and `second` are null for an engine that only looks. A thread takes
     // at most `max_rows` rows at once.
-    EngineIn(const Shape &shape, float *parameters, float *gradient, float *first, float *second,
-             int threads, int64_t max_rows)
-        : layout_(shape), p_(parameters), g_(gradient), weights_(layout_, threads),
+    EngineIn(const Shape &shape, const Parts &parts, float *parameters, float *gradient,
+             float *first, float *second, int threads, int64_t max_rows)
+        : layout_(shape, parts), p_(parameters), g_(gradient), weights_(layout_, threads),
           threads_(threads), max_rows_(std::max(max_rows, shape.context)) {
         int64_t head_size = shape.is_tied ? layout_.head.size() : 0;
         nats_.resize(threads), gains_.resize(threads), gradients_.resize(threads);
         sums_.resize(threads);
         gradient_size_ = layout_.size + head_size;
+        if (parts.num_tables)
+            memory_ = std::make_unique<Memory>(parts, shape.vocab_size, threads);
         for (int i = 0; i < threads; i++) {
             float *own = nullptr, *head = nullptr;
             if (g_) {
@@ -42,8 +45,8 @@ public:
                 sums_[i].resize(layout_.widest());
                 head = own + (shape.is_tied ? layout_.size : layout_.head.at);
             }
-            passes_.push_back(std::make_unique<Pass<E>>(layout_, weights_, p_, own, head,
-                                                        max_rows_, shape.context));
+            passes_.push_back(std::make_unique<Pass<E>>(layout_, weights_, memory_.get(), p_,
+                                                        own, head, max_rows_, shape.context));
         }
         gain_places_.push_back(layout_.norm);
         for (const Block &b : layout_.blocks) {
@@ -57,9 +60,10 @@ public:
     void changed() override { is_packed_ = false; }
 
     // Returns the summed nats, and leaves in `gradient` weight times the gradient of all calls
-    // since the last with is_first.
+    // since the last with is_first. Throws std::bad_alloc, before anything else.
     double gradient(const int32_t *ids, const int32_t *targets, int64_t sequences, int64_t length,
                     double weight, bool is_first, Dropout dropout) override {
+        if (memory_) memory_->expect(sequences * length, is_first);
         threads_.run([&](int index) {
             pack(index);
             if (is_first) memset(gradients_[index], 0, gradient_size_ * sizeof(float));
@@ -79,7 +83,10 @@ public:
     double update(const Update &settings, double divide_by) override {
         Timed timed(passes_[0]->spent, kOptimiser);
         is_packed_ = false;
-        return wipe_unless_finite(optimiser_->run(settings, divide_by));
+        double norm = optimiser_->run(settings, divide_by);
+        if (memory_ && std::isfinite(norm))
+            memory_->update(threads_, float(settings.table_rate), float(divide_by));
+        return wipe_unless_finite(norm);
     }
 
     double score(const int32_t *ids, const int32_t *targets, int64_t sequences,
@@ -99,6 +106,8 @@ public:
         passes_[0]->last_logits(ids, length, logits);
         wipe_unless_finite(logits[0]);
     }
+
+    void table_gradient(float *to) override { memory_->gradient(to); }
 
     void spent(double *seconds) override {
         for (int i = 0; i < kPhases; i++) seconds[i] = passes_[0]->spent[i];
@@ -145,8 +154,9 @@ private:
         if (index == 0) sum_vectors();
         take_rows(index, {layout_.embedding, s.vocab_size, s.width, -1}, layout_.embedding, false);
         for (const Block &b : layout_.blocks)
-            for (const Matrix &m : {b.qkv, b.out, b.gate_up, b.down})
+            for (const Matrix &m : {b.qkv, b.out, b.gate_up, b.down, b.gates})
                 take_rows(index, m, m.at, false);
+        take_rows(index, layout_.up, layout_.up.at, false);
         threads_.meet();
         take_rows(index, layout_.head, s.is_tied ? layout_.size : layout_.head.at, s.is_tied);
         threads_.meet();
@@ -160,12 +170,19 @@ private:
     }
 
     void sum_vectors() {
-        for (const Block &b : layout_.blocks)
-            for (int64_t i = b.q_norm; i < b.q_norm + 2 * layout_.shape.head_width; i++) {
+        auto sum_all = [&](int64_t from, int64_t to) {
+            for (int64_t i = from; i < to; i++) {
                 float sum = 0;
                 for (const float *one : gradients_) sum += one[i];
                 g_[i] = sum;
             }
+        };
+        for (const Block &b : layout_.blocks) {
+            sum_all(b.q_norm, b.q_norm + 2 * layout_.shape.head_width);
+            sum_all(b.taps, b.gates.at);
+            // The next block's taps follow the strengths.
+            sum_all(b.offset, &b == &layout_.blocks.back() ? layout_.size : (&b + 1)->taps);
+        }
     }
 
     void take_rows(int index, const Matrix &m, int64_t source, bool adds) {
@@ -203,6 +220,7 @@ private:
     std::vector<float *> gradients_;
     std::vector<std::vector<float>> gains_, sums_;
     std::vector<int64_t> gain_places_;
+    std::unique_ptr<Memory> memory_;
     std::vector<std::unique_ptr<Pass<E>>> passes_;
     std::unique_ptr<Optimiser<E>> optimiser_;
 };

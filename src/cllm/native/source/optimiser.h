@@ -19,6 +19,7 @@ extern "C" struct Update {
     double rate;          // AdamW's, of tables, gains and, without Muon, of matrices
     double matrix_rate;   // Muon's, or 0: AdamW for all
     double beta1, beta2, epsilon, weight_decay, clip, momentum;
+    double table_rate;    // Adagrad's, of the input memory
 };
 
 // One orthogonalised matrix: a view into the parameters.
@@ -201,7 +202,8 @@ public:
     }
 
 private:
-    // Decay applies to matrices, and to tables unless Muon is at work; never to gains.
+    // Decay applies to matrices, and to tables unless Muon is at work; never to gains, nor to
+    // what mechanisms add inside the blocks.
     void adam_all(const Update &u, float scale, int64_t from, int64_t to) {
         for (int64_t at = from; at < to;) {
             auto [end, decays] = stretch(at);
@@ -224,7 +226,8 @@ private:
         }
         if (at < layout_.norm) return {layout_.norm, true};
         if (at < layout_.norm + d) return {layout_.norm + d, false};
-        return {layout_.size, true};
+        if (at < layout_.bare) return {layout_.bare, true};
+        return {layout_.size, false};
     }
 
     void adam(const Update &u, float scale, int64_t from, int64_t to, bool decays) {

@@ -118,6 +118,27 @@ inline void softmax_backward(E *d_scores, const float *dp, const E *p, int64_t n
     });
 }
 
+// As softmax, of scale · (x + bias).
+template <class E>
+inline float softmax_biased(E *to, float *x, const float *bias, int64_t n, float scale) {
+    by_vectors(n, [&](auto i) { store(x, i, load_or_least(x, i) + load(bias, i)); });
+    return softmax(to, x, n, scale);
+}
+
+// As softmax_backward; adds d(scale · scores) to d_bias.
+template <class E>
+inline void softmax_biased_backward(E *d_scores, float *d_bias, const float *dp, const E *p,
+                                    int64_t n, float scale) {
+    Floats products = {};
+    by_vectors(n, [&](auto i) { products += load(dp, i) * load(p, i); });
+    float inner = sum_of(products);
+    by_vectors(n, [&](auto i) {
+        Floats d = load(p, i) * (load(dp, i) - inner);
+        store(d_bias, i, load(d_bias, i) + d);
+        store(d_scores, i, d * scale);
+    });
+}
+
 // h = silu(gate) · up
 template <class E> inline void swiglu(E *h, const E *gate, const E *up, int64_t n) {
     by_vectors(n, [&](auto i) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "attention.h"
+#include "mechanisms.h"
+#include "ngram.h"
 #include "timing.h"
 #include "weights.h"
 
@@ -16,13 +18,15 @@ struct Dropout {
 template <class E> class Pass {
 public:
     // `gradient` is null for a pass that only looks. With tied tables the head's gradient is
-    // kept apart from the embedding's, as a norm's gain is folded into it.
-    Pass(const Layout &layout, const Weights<E> &weights, const float *parameters,
+    // kept apart from the embedding's, as a norm's gain is folded into it. `memory` is null
+    // without one.
+    Pass(const Layout &layout, const Weights<E> &weights, Memory *memory, const float *parameters,
          float *gradient, float *head_gradient, int64_t max_rows, int64_t context)
-        : layout_(layout), s_(layout.shape), weights_(weights), parameters_(parameters),
-          gradient_(gradient), head_gradient_(head_gradient),
-          tape_(arena_, layout.shape, max_rows, context, gradient != nullptr),
-          attention_(layout.shape, tape_, parameters, gradient, context) {}
+        : layout_(layout), s_(layout.shape), weights_(weights), memory_(memory),
+          parameters_(parameters), gradient_(gradient), head_gradient_(head_gradient),
+          tape_(arena_, layout, memory ? memory->num_tables() : 0, max_rows, context,
+                gradient != nullptr),
+          attention_(layout, tape_, parameters, gradient, context) {}
 
     double spent[kPhases] = {};
 
@@ -38,6 +42,7 @@ public:
         double nats = head(targets, weight);
         if (weight > 0) {
             for (int64_t i = s_.layers; i-- > 0;) backward(i);
+            if (memory_) remember();
             Timed timed(spent, kElementwise);
             for (int64_t r = 0; r < rows_; r++) {
                 float *to = gradient_ + layout_.embedding + ids[r] * s_.width;
@@ -63,6 +68,11 @@ private:
         for (int64_t r = 0; r < rows_; r += kRows) f(r, std::min(kRows, rows_ - r));
     }
 
+    template <class F> void by_rows_from_the_last(F f) {
+        for (int64_t r = (rows_ - 1) / kRows * kRows; r >= 0; r -= kRows)
+            f(r, std::min(kRows, rows_ - r));
+    }
+
     void start(int64_t sequences, int64_t length, Dropout dropout, int64_t first_row) {
         rows_ = sequences * length, length_ = length;
         dropout_ = dropout, first_row_ = first_row;
@@ -74,9 +84,50 @@ private:
             for (int64_t r = 0; r < rows_; r++)
                 memcpy(tape_.x + r * s_.width, parameters_ + layout_.embedding + ids[r] * s_.width,
                        s_.width * sizeof(float));
+            if (tape_.reach) find_documents(ids);
         }
+        if (memory_) recall(ids);
         for (int64_t i = 0; i < s_.layers; i++) forward(i);
         normalise(tape_.unit_out, tape_.scale_out, 0, rows_);
+    }
+
+    // How many tokens before each belong to its window and document, the end of one to it.
+    void find_documents(const int32_t *ids) {
+        for (int64_t r = 0; r < rows_; r++)
+            tape_.reach[r] = r % length_ == 0 || ids[r - 1] == layout_.eos_id
+                ? 0 : tape_.reach[r - 1] + 1;
+    }
+
+    // x += (sum of the rows that the last tokens choose) U^T
+    void recall(const int32_t *ids) {
+        int64_t tables = memory_->num_tables(), width = memory_->width();
+        by_rows([&](int64_t r, int64_t n) {
+            {
+                Timed timed(spent, kElementwise);
+                for (int64_t i = r; i < r + n; i++)
+                    memory_->choose(tape_.lookups + i * tables, ids + i, tape_.reach[i]);
+                memory_->recall(tape_.recalled + r * width, tape_.lookups + r * tables, n);
+            }
+            Timed timed(spent, kProducts);
+            product<Into::kAdd, E>(n, d_, width, rows_of(tape_.recalled + r * width, width),
+                                   weights_.up().forward, tape_.x + r * d_, d_);
+        });
+    }
+
+    // What the loss wants of the memory, from dx.
+    void remember() {
+        int64_t tables = memory_->num_tables(), width = memory_->width();
+        memcpy(memory_->chosen(first_row_), tape_.lookups, rows_ * tables * sizeof(uint32_t));
+        by_rows([&](int64_t r, int64_t n) {
+            {
+                Timed timed(spent, kElementwise);
+                convert(tape_.rows_a, tape_.dx + r * d_, n * d_);
+            }
+            multiply<Into::kStore>(n, width, d_, tape_.rows_a, weights_.up().backward,
+                                   memory_->wanted(first_row_ + r));
+            add_gradient(gradient_ + layout_.up.at, tape_.rows_a, d_, d_,
+                         tape_.recalled + r * width, width, n);
+        });
     }
 
     void normalise(E *unit, float *scale, int64_t r, int64_t n) {
@@ -134,12 +185,14 @@ private:
         }
     }
 
-    // to[m, k] += dy^T x over n rows
-    void add_gradient(float *to, const E *dy, int64_t m, int64_t stride, const E *x, int64_t k,
-                      int64_t n) {
+    // to[m, k] += dy^T x over n rows; returns x packed, as it stays until the next packing.
+    Packed<E> add_gradient(float *to, const E *dy, int64_t m, int64_t stride, const E *x,
+                           int64_t k, int64_t n) {
         Timed timed(spent, kProducts);
         Left<E> left = pack_left(tape_.left, dy, n, m, stride);
-        product<Into::kAdd, E>(m, k, n, left, pack_rows(tape_.right, x, n, k, k), to, k);
+        Packed<E> right = pack_rows(tape_.right, x, n, k, k);
+        product<Into::kAdd, E>(m, k, n, left, right, to, k);
+        return right;
     }
 
     template <Into mode, class C>
@@ -154,19 +207,23 @@ private:
 
     void forward(int64_t layer) {
         const LayerTape<E> &t = tape_.layers[layer];
+        const Block &block = layout_.blocks[layer];
         const PackedMatrix<E> *w = &weights_[4 * layer];
         by_rows([&](int64_t r, int64_t n) {
             normalise(t.unit_in, t.scale_in, r, n);
-            multiply<Into::kRound>(n, qkv_, d_, t.unit_in + r * d_, w[0].forward, t.raw + r * qkv_);
+            if (t.damped != t.unit_in) dampen(t, block, r, n);
+            multiply<Into::kRound>(n, qkv_, d_, t.damped + r * d_, w[0].forward, t.raw + r * qkv_);
+            if (gates_) read_gates(layer, r, n);
             Timed timed(spent, kElementwise);
             for (int64_t i = r; i < r + n; i++)
-                attention_.turn_row(t, layout_.blocks[layer], i, i % length_);
+                attention_.turn_row(t, block, i, i % length_);
         });
         {
             Timed timed(spent, kAttention);
-            for (int64_t r = 0; r < rows_; r += length_) attention_.forward(t, r, length_);
+            for (int64_t r = 0; r < rows_; r += length_) attention_.forward(t, block, r, length_);
         }
         by_rows([&](int64_t r, int64_t n) {
+            if (layout_.has_gamma) open(t, r, n);
             add_branch(r, n, t.mixed + r * q_, q_, w[1].forward, 2 * layer);
             normalise(t.unit_mid, t.scale_mid, r, n);
             multiply<Into::kRound>(n, 2 * f_, d_, t.unit_mid + r * d_, w[2].forward,
@@ -199,17 +256,75 @@ private:
             branch_gradient(r, n, 2 * layer);
             multiply<Into::kRound>(n, q_, d_, tape_.rows_a, w[1].backward, tape_.d_mixed + r * q_);
             add_gradient(gradient_ + block.out.at, tape_.rows_a, d_, d_, t.mixed + r * q_, q_, n);
+            if (layout_.has_gamma) open_backward(t, r, n);
         });
         {
             Timed timed(spent, kAttention);
             for (int64_t r = 0; r < rows_; r += length_) attention_.backward(t, block, r, length_);
         }
-        by_rows([&](int64_t r, int64_t n) {
+        auto input_backward = [&](int64_t r, int64_t n) {
             const E *d_qkv = t.raw + r * qkv_;
             multiply<Into::kStore>(n, d_, qkv_, d_qkv, w[0].backward, tape_.d_unit);
-            add_gradient(gradient_ + block.qkv.at, d_qkv, qkv_, qkv_, t.unit_in + r * d_, d_, n);
-            normalise_backward(t.unit_in, t.scale_in, r, n);
-        });
+            Packed<E> read = add_gradient(gradient_ + block.qkv.at, d_qkv, qkv_, qkv_,
+                                          t.damped + r * d_, d_, n);
+            if (gates_) read_gates_backward(layer, r, n, read);
+            if (t.damped != t.unit_in) dampen_backward(t, block, r, n);
+            else normalise_backward(t.unit_in, t.scale_in, r, n);
+        };
+        if (t.damped != t.unit_in) by_rows_from_the_last(input_backward);
+        else by_rows(input_backward);
+    }
+
+    void dampen(const LayerTape<E> &t, const Block &block, int64_t r, int64_t n) {
+        Timed timed(spent, kElementwise);
+        for (int64_t i = r; i < r + n; i++)
+            damp(t.damped + i * d_, t.unit_in + i * d_, parameters_ + block.taps, layout_.lags,
+                 tape_.reach[i], d_);
+    }
+
+    // From d_unit to dx, the last rows first: a row's gradient needs those of later rows, which
+    // stay behind d_unit's own.
+    void dampen_backward(const LayerTape<E> &t, const Block &block, int64_t r, int64_t n) {
+        Timed timed(spent, kElementwise);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t at = (r + i) * d_;
+            damp_backward(tape_.line, tape_.d_unit + i * d_, t.unit_in + at,
+                          parameters_ + block.taps, gradient_ + block.taps, layout_.lags,
+                          tape_.reach + r + i, rows_ - r - i, d_);
+            from_unit(tape_.dx + at, tape_.line, t.unit_in + at, t.scale_in[r + i], d_);
+        }
+        int64_t kept = *std::max_element(layout_.lags.begin(), layout_.lags.end());
+        memcpy(tape_.d_unit + kRows * d_, tape_.d_unit, std::min(kept, n) * d_ * sizeof(float));
+    }
+
+    void read_gates(int64_t layer, int64_t r, int64_t n) {
+        const LayerTape<E> &t = tape_.layers[layer];
+        Timed timed(spent, kProducts);
+        product<Into::kStore, E>(n, gates_, d_, rows_of(t.damped + r * d_, d_),
+                                 weights_.gates(layer).forward, t.gates + r * gates_, gates_);
+    }
+
+    // `read` is what the gates read, packed.
+    void read_gates_backward(int64_t layer, int64_t r, int64_t n, Packed<E> read) {
+        const E *d_gates = tape_.d_gates + r * gates_;
+        Timed timed(spent, kProducts);
+        product<Into::kAdd, E>(n, d_, gates_, rows_of(d_gates, gates_),
+                               weights_.gates(layer).backward, tape_.d_unit, d_);
+        product<Into::kAdd, E>(gates_, d_, n, pack_left(tape_.left, d_gates, n, gates_, gates_),
+                               read, gradient_ + layout_.blocks[layer].gates.at, d_);
+    }
+
+    void open(const LayerTape<E> &t, int64_t r, int64_t n) {
+        Timed timed(spent, kElementwise);
+        for (int64_t i = r; i < r + n; i++)
+            open_gates(t.mixed + i * q_, t.gates + i * gates_, s_.heads, s_.head_width);
+    }
+
+    void open_backward(const LayerTape<E> &t, int64_t r, int64_t n) {
+        Timed timed(spent, kElementwise);
+        for (int64_t i = r; i < r + n; i++)
+            open_gates_backward(tape_.d_mixed + i * q_, t.mixed + i * q_, t.gates + i * gates_,
+                                tape_.d_gates + i * gates_, s_.heads, s_.head_width);
     }
 
     // From dh in rows_b: h in its place, and the gradients of gate and up in theirs.
@@ -276,6 +391,7 @@ private:
     const Layout &layout_;
     const Shape &s_;
     const Weights<E> &weights_;
+    Memory *memory_;
     const float *parameters_;
     float *gradient_, *head_gradient_;
     Arena arena_;
@@ -284,7 +400,7 @@ private:
     int64_t rows_ = 0, length_ = 0, first_row_ = 0;
     Dropout dropout_;
     const int64_t d_ = s_.width, f_ = s_.mlp_width, q_ = s_.heads * s_.head_width;
-    const int64_t qkv_ = q_ + 2 * s_.kv_heads * s_.head_width;
+    const int64_t qkv_ = q_ + 2 * s_.kv_heads * s_.head_width, gates_ = layout_.num_gates;
 };
 
 }  // namespace cllm

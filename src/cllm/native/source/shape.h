@@ -13,6 +13,24 @@ extern "C" struct Shape {
     int64_t is_tied;
 };
 
+enum Schumann : int64_t { kNoDecay, kStatic, kForget };
+
+// What a model has beyond the plain one: all zero is plain. Pointers are read while an engine is
+// made, except the table's own.
+extern "C" struct Parts {
+    int64_t eos_id;                // ends a document; −1: none ends
+    int64_t num_tables, row_width; // ngram: tables of the input memory
+    const int64_t *orders;         // of each table: tokens that choose a row,
+    const uint64_t *moduli;        // its rows,
+    const uint64_t *multipliers;   // and 1, or what the tokens' number is multiplied by
+    float *table, *row_squares;    // all tables' rows, one below the other
+    int64_t num_lags;              // dampening: how far back each tap reads
+    const int64_t *lags;
+    int64_t has_gamma;
+    int64_t schumann;
+    const double *decays;          // of each head, where schumann is static
+};
+
 // A matrix of `rows` outputs by `columns` inputs; `gain` is the norm before it, or −1.
 struct Matrix {
     int64_t at, rows, columns, gain;
@@ -22,6 +40,9 @@ struct Matrix {
 struct Block {
     int64_t attention_norm, q_norm, k_norm, feed_forward_norm;
     Matrix qkv, out, gate_up, down;
+    // Of mechanisms: gates are gamma's rows, then the forget gates'; both read what qkv reads.
+    int64_t taps, offset, strength;
+    Matrix gates;
 };
 
 // The order is that of the torch model's parameters (layout.py names them).
@@ -30,8 +51,19 @@ struct Layout {
     int64_t embedding, norm, size;
     Matrix head;
     std::vector<Block> blocks;
+    // Of mechanisms, behind the plain model's; nothing decays from `bare` on.
+    Matrix up;
+    int64_t bare, eos_id, num_gates;
+    bool has_gamma;
+    Schumann schumann;
+    std::vector<int64_t> lags;
+    std::vector<double> decays;
 
-    explicit Layout(const Shape &s) : shape(s) {
+    Layout(const Shape &s, const Parts &parts)
+        : shape(s), eos_id(parts.eos_id), has_gamma(parts.has_gamma),
+          schumann(Schumann(parts.schumann)), lags(parts.lags, parts.lags + parts.num_lags) {
+        if (schumann == kStatic) decays.assign(parts.decays, parts.decays + s.heads);
+        num_gates = (has_gamma ? s.heads : 0) + (schumann == kForget ? s.kv_heads : 0);
         int64_t next = 0;
         auto take = [&](int64_t n) {
             next += n;
@@ -40,7 +72,7 @@ struct Layout {
         embedding = take(s.vocab_size * s.width);
         int64_t q_width = s.heads * s.head_width, kv_width = s.kv_heads * s.head_width;
         for (int64_t i = 0; i < s.layers; i++) {
-            Block b;
+            Block b{};
             b.attention_norm = take(s.width);
             int64_t rows = q_width + 2 * kv_width;
             b.qkv = {take(rows * s.width), rows, s.width, b.attention_norm};
@@ -56,12 +88,21 @@ struct Layout {
         norm = take(s.width);
         int64_t at = s.is_tied ? embedding : take(s.vocab_size * s.width);
         head = {at, s.vocab_size, s.width, norm};
+        int64_t row_width = parts.num_tables ? parts.row_width : 0;
+        up = {take(s.width * row_width), s.width, row_width, -1};
+        bare = next;
+        for (Block &b : blocks) {
+            b.taps = take(lags.size() * s.width);
+            b.gates = {take(num_gates * s.width), num_gates, s.width, b.attention_norm};
+            b.offset = take(schumann == kForget ? s.kv_heads : 0);
+            b.strength = take(schumann != kNoDecay ? s.heads : 0);
+        }
         size = next;
     }
 
     // The largest number of columns of any matrix.
     int64_t widest() const {
-        int64_t n = shape.width;
+        int64_t n = std::max(shape.width, up.columns);
         for (const Block &b : blocks) n = std::max({n, b.out.columns, b.down.columns});
         return n;
     }

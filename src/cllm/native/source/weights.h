@@ -20,6 +20,10 @@ public:
         for (const Block &block : layout.blocks)
             for (const Matrix &m : {block.qkv, block.out, block.gate_up, block.down}) add(m);
         add(layout.head);
+        first_gates_ = matrices_.size();
+        if (layout.num_gates)
+            for (const Block &block : layout.blocks) add(block.gates);
+        if (layout.up.size()) add(layout.up);
         for (auto &group : groups_) group.resize(kPanel * layout.widest());
         for (auto &line : lines_) line.resize(layout.widest());
         E *next = arena_.take<E>(stored_);
@@ -34,6 +38,8 @@ public:
 
     // Four a block (qkv, out, gate and up, down), then the head.
     const PackedMatrix<E> &operator[](int64_t index) const { return packed_[index]; }
+    const PackedMatrix<E> &gates(int64_t layer) const { return packed_[first_gates_ + layer]; }
+    const PackedMatrix<E> &up() const { return packed_.back(); }
 
     // Thread `index` of `count` packs its share.
     void pack(const float *parameters, int index, int count) {
@@ -79,7 +85,7 @@ private:
     Arena arena_;
     std::vector<std::vector<E>> groups_;
     std::vector<std::vector<float>> lines_;
-    int64_t stored_ = 0;
+    int64_t stored_ = 0, first_gates_ = 0;
 };
 
 }  // namespace cllm

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from cllm.text.roots.segmenter import Segmenter
 
 _LEAST_PAIRS = 4
-_LEAST_SHARE = 0.15
+# Of the stems that could undergo it; a letter that is added could stand after any stem.
+_LEAST_SHARE, _LEAST_SHARE_ADDED = 0.25, 0.08
 # Letters that the stem and its root share; where one letter takes another's place, chance
 # meets shorter words too often (`heav`, `heat`).
 _SHARED = 3
@@ -41,7 +42,8 @@ def find_kin(segmenter: Segmenter) -> dict[str, str]:
     usual = {
         change
         for change, count in pairs.items()
-        if count >= _LEAST_PAIRS and count >= _LEAST_SHARE * chances[change[0]]
+        if count >= _LEAST_PAIRS
+        and count >= (_LEAST_SHARE if change[0] else _LEAST_SHARE_ADDED) * chances[change[0]]
     }
     kin = {}
     for stem, found in candidates.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -14,11 +14,12 @@ from cllm.text.roots.cuts import Cuts
 from cllm.text.roots.letters import Letters
 
 # Chosen on the English and Turkish lists of tests/text_roots; a third language was kept aside.
-NEW_STEMS = 1000.0  # stems not met yet count as this many words together
+_NEW_STEMS, _NEW_STEMS_SHARE = 1000.0, 0.4
 WHOLE = 0.05  # a word that was met as a stem vouches so much for being one
 COVER_FLOOR = 0.05
 
 
+@runtime_checkable
 class EndingModel(Protocol):
     """Gives endings a probability by what they are made of."""
 
@@ -70,7 +71,8 @@ def estimate(
     Source: this project, after Goldwater, Griffiths and Johnson 2006 (stems and suffixes drawn
     from Dirichlet processes). Cost: about 20 ms a round for 100,000 cuts.
     """
-    new_stem = NEW_STEMS * np.exp(np.array([letters.stem(stem) for stem in cuts.stems]))[cuts.stem]
+    by_letters = np.exp(np.array([letters.stem(stem) for stem in cuts.stems]))
+    new_stem = new_stems(len(cuts.words)) * by_letters[cuts.stem]
     begun = np.array([max(1, beginnings[stem]) for stem in cuts.stems], float)
     is_whole, total = cuts.is_whole, len(cuts.words)
     trust = np.where(is_whole, WHOLE, 1.0)
@@ -86,6 +88,11 @@ def estimate(
         scores -= np.log(total + how.new_endings) + np.log(total)
         shares = cuts.shares(scores)
     return Estimate(shares, scores, prefix, stem, ending, cover)
+
+
+def new_stems(num_words: int) -> float:
+    """Stems not met yet count as this many words together."""
+    return min(_NEW_STEMS, _NEW_STEMS_SHARE * num_words)
 
 
 def part_counts(

@@ -20,7 +20,7 @@ from cllm.text.roots.allomorphs import find_kin
 from cllm.text.roots.baseline import Baseline
 from cllm.text.roots.cuts import Cut, Cuts, list_cuts
 from cllm.text.roots.endings import ChainedEndings, FreeEndings, SuffixChain
-from cllm.text.roots.estimate import COVER_FLOOR, NEW_STEMS, Estimate, Weighing, estimate
+from cllm.text.roots.estimate import COVER_FLOOR, Estimate, Weighing, estimate, new_stems
 from cllm.text.roots.letters import Letters, count_beginnings, count_endings
 from cllm.text.roots.segmenter import Segmenter
 from cllm.text.roots.spelling import word_of
@@ -183,7 +183,7 @@ def _segmenter(cuts: Cuts, found: Estimate, chain: SuffixChain, letters: Letters
         cuts.stems, found.stem_words.tolist(), found.cover.tolist(), strict=True
     ):
         if weight > 0.05:
-            new_stem = NEW_STEMS * np.exp(letters.stem(stem))
+            new_stem = new_stems(total) * np.exp(letters.stem(stem))
             score = np.log(weight + new_stem) + _SECOND.cover * np.log(cover + COVER_FLOOR)
             stems[stem] = float(score)
     best = cuts.best(found.scores)

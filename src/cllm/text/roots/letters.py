@@ -29,7 +29,7 @@ class Letters:
 
     def log_probability(self, text: str) -> float:
         """Natural logarithm of the probability of a string of this length."""
-        return sum(self.frequency.get(char, self._unseen) for char in text)
+        return math.fsum(self.frequency.get(char, self._unseen) for char in text)
 
     def stem(self, text: str) -> float:
         """The same for a stem: two letters are half as believable as three, and so on down."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from cllm.text.roots.cuts import Cut, list_cuts
 from cllm.text.roots.endings import SuffixChain
-from cllm.text.roots.estimate import COVER_FLOOR, NEW_STEMS
+from cllm.text.roots.estimate import COVER_FLOOR, new_stems
 from cllm.text.roots.letters import Letters
 
 
@@ -99,7 +99,7 @@ class Segmenter:
 
     def _score(self, cut: Cut, word: str) -> float:
         prefix, stem, ending = cut
-        new = math.log(NEW_STEMS) + self._letters.stem(stem)
+        new = math.log(new_stems(len(self.cuts))) + self._letters.stem(stem)
         if stem == word:
             score = max(self.stems.get(stem, -math.inf), new)
         else:

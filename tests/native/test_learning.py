@@ -1,0 +1,82 @@
+"""A learner with mechanisms: it learns what they are for, and goes on from its state exactly."""
+
+import numpy as np
+import pytest
+
+from cllm.config import TrainSettings
+from cllm.model.spec import ModelSpec
+from cllm.native import TABLE, NgramPart, Parts, parameter_places
+from cllm.training.compiled_learner import CompiledLearner, scoring_engine
+from cllm.training.learner import Rates
+
+SPEC = ModelSpec(32, 16, 1, 2, 1, 8, 24, 24)
+PARTS = Parts(NgramPart((2, 3), 2, (211, 223, 227, 229), 8), (1, 2, 3), True, "forget", (), 0)
+
+
+def learner_of(library, draw, parts=PARTS, **settings):
+    decided = TrainSettings(threads=2, precision="float32", **settings)
+    parameters = draw.parameters(SPEC, parts=parts)
+    weights = {
+        place.name: parameters[place.start : place.stop].reshape(place.shape)
+        for place in parameter_places(SPEC, parts)
+    }
+    if parts.ngram:
+        weights[TABLE] = np.zeros((parts.ngram.num_rows, parts.ngram.row_width), np.float32)
+    return CompiledLearner(library, SPEC, weights, decided, parts, table_rate=0.1)
+
+
+def batches(step):
+    """Sequences in which the sum of each two tokens decides the next."""
+    ids = np.random.default_rng(step).integers(1, 32, (8, 25))
+    for t in range(2, 25):
+        ids[:, t] = 1 + (5 * ids[:, t - 1] + 11 * ids[:, t - 2]) % 31
+    ids = ids.astype(np.int32)
+    return [(np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]))]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_it_goes_on_from_its_state_exactly(library, draw, optimizer):
+    one, other = (learner_of(library, draw, optimizer=optimizer) for _ in range(2))
+    rates = Rates(0.01, 0.01, 0.9)
+    for step in range(3):
+        one.step(batches(step), rates)
+    state = {name: value.copy() for name, value in one.state().items()}
+    assert {f"weight.{TABLE}", f"row_squares.{TABLE}"} < state.keys()
+    assert f"exp_avg.{TABLE}" not in state
+    other.load_state(state)
+    for step in range(3, 6):
+        assert one.step(batches(step), rates) == other.step(batches(step), rates)
+    for name, value in one.state().items():
+        np.testing.assert_array_equal(other.state()[name], value, err_msg=name)
+
+
+def test_the_rate_of_the_table_follows_the_schedule(library, draw):
+    # Adagrad's first step moves each touched row by the rate, in its root mean square.
+    moved = []
+    for share in (1.0, 0.25):
+        learner = learner_of(library, draw)
+        learner.step(batches(0), Rates(0.01, 0.01, 0.9, share))
+        table = learner.weights()[TABLE]
+        moved.append(np.sqrt((table[np.any(table, axis=1)] ** 2).mean(1)))
+    np.testing.assert_allclose(moved[0], 0.1, rtol=1e-5)
+    np.testing.assert_allclose(moved[1], 0.025, rtol=1e-5)
+
+
+def test_the_memory_learns_pairs_by_heart(library, draw):
+    learner = learner_of(library, draw, Parts(PARTS.ngram, eos_id=0), optimizer="adamw")
+    plain = learner_of(library, draw, Parts(), optimizer="adamw")
+    for step in range(100):
+        with_memory = learner.step(batches(step), Rates(0.003, 0.0, 0.0)).nats
+        without = plain.step(batches(step), Rates(0.003, 0.0, 0.0)).nats
+    assert with_memory < 0.7 * without
+
+
+def test_a_scoring_engine_has_the_same_weights(library, draw):
+    learner = learner_of(library, draw)
+    learner.step(batches(0), Rates(0.01, 0.01, 0.9))
+    [batch] = batches(1)
+    engine = scoring_engine(library, SPEC, learner.weights(), PARTS, threads=1)
+    assert engine.score(*batch) == pytest.approx(learner.score(*batch), rel=1e-6)
+    np.testing.assert_allclose(
+        engine.last_logits(batch[0][0]), learner.last_logits(batch[0][0]), atol=1e-5
+    )
