@@ -45,7 +45,7 @@ PLAIN = ModelSpec(
     mlp_width=160,
     context=128,
 )
-SETTINGS = TrainSettings(threads=1, precision="float32", dropout=0.0)
+SETTINGS = TrainSettings(threads=1, precision="float32", dropout=0.0, batch_size=BATCH)
 RATES = Rates(1e-3, 1e-3, 0.9)
 
 Work = Callable[[], float]

@@ -85,6 +85,20 @@ def test_the_order_of_frequency_that_a_model_keeps_is_used(model, cllm_command) 
     expected = token_morphology(Tokenizer.load(model), -ranks.astype(np.int64))
     result = shown(cllm_command, "show", "mine", "values")
     assert result["code"] == list(expected.code(expected.tokens_of("values")[0]))
+    assert result["is_stored"] is False
+
+
+def test_a_model_trained_with_roots_keeps_those_shown(model, cllm_command) -> None:
+    from cllm.model.lexicon import Lexicon
+
+    tokenizer = Tokenizer.load(model)
+    ranks = np.random.default_rng(0).permutation(tokenizer.vocab_size).astype(np.int32) + 1
+    found = token_morphology(tokenizer, -ranks.astype(np.int64))
+    arrays = (found.roots, found.affixes, found.root_primes, found.affix_primes)
+    Lexicon(ranks, *arrays).save(model)
+    result = shown(cllm_command, "show", "mine", "values")
+    assert result["is_stored"] is True
+    assert result["code"] == list(found.code(found.tokens_of("values")[0]))
 
 
 def test_families_of_a_model_and_of_a_file(model, cllm_command, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def show(
     if not found.is_in_vocabulary:
         output.print(remark("not in the vocabulary; cut with the parts learnt from it", "label"))
     if not found.is_stored:
-        output.print(remark("found in the vocabulary just now; the model keeps no roots", "label"))
+        output.print(remark("found in the vocabulary just now; the model keeps none", "label"))
     if not found.relatives:
         output.print(remark("no other word of the vocabulary shares a part with it"))
         return

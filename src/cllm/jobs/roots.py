@@ -11,11 +11,8 @@ from cllm.errors import InputError
 from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from cllm.model.lexicon import Lexicon
     from cllm.text.roots import TokenRoots
-    from cllm.text.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,7 @@ class Relative:
 class WordRoots:
     """What is known of a word; `code` is the prime factors of p · ∏ q, in order.
 
-    `is_stored` says that the model keeps its roots, else they were found in its vocabulary
+    `is_stored` says that the model keeps these roots, else they were found in its vocabulary
     just now.
     """
 
@@ -178,7 +175,11 @@ def _families(
 
 
 def _roots_of(folder: Path) -> tuple[TokenRoots, bool]:
-    """The roots a model keeps, or those of its vocabulary found anew: then False."""
+    """The roots of a model's vocabulary, and whether they are those that the model keeps.
+
+    A model trained with roots keeps the numbers but not the names; these are found anew, in
+    the order of frequency that it keeps too, and the numbers compared.
+    """
     from cllm.text.roots import has_roots, load_roots, require_words, token_morphology
     from cllm.text.tokenizers import Tokenizer
 
@@ -186,16 +187,27 @@ def _roots_of(folder: Path) -> tuple[TokenRoots, bool]:
     require_words(tokenizer.kind)
     if has_roots(folder):
         return load_roots(folder, tokenizer.vocab_size), True
-    return token_morphology(tokenizer, _counts(folder, tokenizer)), False
+    lexicon = _lexicon_of(folder, tokenizer.vocab_size)
+    if lexicon is None:
+        return token_morphology(tokenizer), False
+    found = token_morphology(tokenizer, -lexicon.ranks.astype("int64"))
+    return found, _are_equal(lexicon, found)
 
 
-def _counts(folder: Path, tokenizer: Tokenizer) -> npt.NDArray[np.int64] | None:
-    """Numbers in the order of the frequencies that a model keeps, or None."""
+def _lexicon_of(folder: Path, vocab_size: int) -> Lexicon | None:
     from cllm.model.lexicon import LEXICON, Lexicon
 
-    if not (folder / LEXICON).is_file():
-        return None
-    return -Lexicon.load(folder, tokenizer.vocab_size).ranks.astype("int64")
+    return Lexicon.load(folder, vocab_size) if (folder / LEXICON).is_file() else None
+
+
+def _are_equal(lexicon: Lexicon, found: TokenRoots) -> bool:
+    import numpy as np
+
+    if lexicon.roots is None or lexicon.affixes is None:
+        return False
+    return np.array_equal(lexicon.roots, found.roots) and np.array_equal(
+        lexicon.affixes, found.affixes
+    )
 
 
 def _relatives(found: TokenRoots, word: str, reading: dict[int, str]) -> list[Relative]:

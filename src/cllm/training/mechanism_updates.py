@@ -28,6 +28,8 @@ def first_squares(spec: ModelSpec, settings: TrainSettings) -> float:
 
     Gradients are of a step's mean loss, so what a token is worth falls with the tokens in it.
     """
+    prior = max((part.table_prior for part in spec.mechanisms), default=0.0)
+    if prior == 0.0:
+        return 0.0
     assert settings.batch_size is not None
-    tokens = settings.batch_size * settings.accumulate * spec.context
-    return max((part.table_prior for part in spec.mechanisms), default=0.0) / tokens**2
+    return prior / float(settings.batch_size * settings.accumulate * spec.context) ** 2
