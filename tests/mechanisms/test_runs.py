@@ -78,7 +78,7 @@ def test_what_folds_opens_in_transformers(cllm_command: Command, home: Path, tex
 def test_roots_are_made_from_the_text_and_kept_with_the_model(
     cllm_command: Command, home: Path, text: Path
 ) -> None:
-    items = ["--tokenizer", "words", "--with", "additive_head"]
+    items = ["--tokenizer", "words", "--with", "resonance.terms=root"]
     last_json(cllm_command("train", text, "--name", "rooted", "--steps", 3, *items, *QUICK))
     assert (home / "models" / "rooted" / "lexicon.safetensors").exists()
     done = cllm_command("generate", "rooted", "--prompt", "stone", "--max-tokens", 4, "--json")

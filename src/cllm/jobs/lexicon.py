@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64
+from numpy.typing import NDArray
 
 from cllm.model.lexicon import Lexicon
 from cllm.model.mechanisms.mechanism import Mechanism
 from cllm.text.corpus import Corpus
 
-_CHUNK_TOKENS = 1 << 22
+_PIECE_TOKENS = 1 << 22
 
 
 def build_lexicon(corpus: Corpus, mechanisms: Sequence[Mechanism]) -> Lexicon:
@@ -31,12 +32,18 @@ def build_lexicon(corpus: Corpus, mechanisms: Sequence[Mechanism]) -> Lexicon:
 
 def token_counts(corpus: Corpus) -> Int64[np.ndarray, " V"]:
     """How often each token occurs in the training part."""
-    tokens, size = corpus.tokens("train"), corpus.tokenizer.vocab_size
+    size = corpus.tokenizer.vocab_size
     counts = np.zeros(size, np.int64)
-    for start in range(0, len(tokens), _CHUNK_TOKENS):
-        chunk = tokens.read(start, min(_CHUNK_TOKENS, len(tokens) - start))
-        counts += np.bincount(chunk, minlength=size)
+    for ids in pieces(corpus):
+        counts += np.bincount(ids, minlength=size)
     return counts
+
+
+def pieces(corpus: Corpus) -> Iterator[NDArray[np.uint32]]:
+    """The training part's ids, as many at a time as fit into memory with ease."""
+    tokens = corpus.tokens("train")
+    for start in range(0, len(tokens), _PIECE_TOKENS):
+        yield tokens.read(start, min(_PIECE_TOKENS, len(tokens) - start))
 
 
 def ranks_of(counts: Int64[np.ndarray, " V"]) -> Int32[np.ndarray, " V"]:

@@ -14,7 +14,7 @@ from cllm.config import ModelSettings, Settings
 from cllm.errors import InputError, InterruptedRunError, SettingsError
 from cllm.files import read_json, write_json
 from cllm.jobs.compute import Compute, Reader, choose_compute
-from cllm.jobs.lexicon import build_lexicon
+from cllm.jobs.lexicon import build_lexicon, pieces
 from cllm.jobs.memory import peak_rss_bytes
 from cllm.jobs.model_folder import read_training, write_model
 from cllm.jobs.plots import plot_loss, thin
@@ -48,8 +48,9 @@ from cllm.training.events import (
 )
 from cllm.training.held_out import HeldOut
 from cllm.training.learner import Learner
+from cllm.training.mechanism_updates import first_squares
 from cllm.training.metrics import MetricsLog, read_metrics
-from cllm.training.plan import Facts, decide, describe
+from cllm.training.plan import Facts, decide, describe, expected_readings
 from cllm.training.profile import Profile
 from cllm.training.scaling import step_flops_per_token
 from cllm.training.schedule import Schedule, StepSchedule, TimedSchedule
@@ -96,6 +97,8 @@ class TrainingRun:
         budget = self._budget(settings, corpus, facts, spec)
         self._tell_plan(settings, spec, facts)
         learner = compute.learner(spec, weights, settings.train, lexicon)
+        readings = expected_readings(settings, spec, facts)
+        learner.begin_rows(first_squares(spec, settings.train, lambda: pieces(corpus), readings))
         around = self._surround(corpus, settings, held_out, sampler, compute, stop)
         weights, outcome = self._train(learner, around, corpus, settings, budget, stop)
         if settings.train.profile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -16,7 +16,7 @@ from cllm.native import PHASES, TABLE, Engine, Library, Parts, Update, parameter
 from cllm.training.checkpoint import Tensors
 from cllm.training.compiled_parts import parts_of
 from cllm.training.learner import Batch, Rates, StepFigures
-from cllm.training.mechanism_updates import first_squares, kept_share, table_rate
+from cllm.training.mechanism_updates import kept_share, table_rate
 
 _KINDS = ("weight", "exp_avg", "exp_avg_sq")
 
@@ -49,7 +49,6 @@ class CompiledLearner:
             for name, view in _views(spec, parts, array)
         }
         if parts.ngram:
-            self._engine.row_squares[:] = first_squares(spec, settings)
             self._views[f"weight.{TABLE}"] = self._engine.table
             self._views[f"row_squares.{TABLE}"] = self._engine.row_squares
         self._num_steps = 0
@@ -115,6 +114,11 @@ class CompiledLearner:
         rate = rates.matrix_rate if is_muon else rates.learning_rate
         kept = kept_share(self.spec.mechanisms, rate, self._settings.weight_decay)
         return (1.0 - kept) / rate if rate > 0 else 0.0
+
+    def begin_rows(self, squares: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set what the sums of squares of row tables begin with."""
+        for name, values in squares.items():
+            self._views[f"row_squares.{name}"][...] = values
 
     def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
         """Summed nats over targets ≥ 0, in the precision of training."""

@@ -22,7 +22,9 @@ def uncompiled(mechanisms: Sequence[Mechanism]) -> list[str]:
 
 def _is_compiled(part: Mechanism) -> bool:
     if isinstance(part, Gamma):
-        return part.kind == "gate"
+        return part.kind == "gate" and not part.placebo
+    if isinstance(part, Schumann) and part.placebo:
+        return part.kind == "static"
     # Golden is a number of the shape, einstein one of the optimiser's.
     return isinstance(part, Ngram | Dampening | Schumann | Golden | Einstein)
 

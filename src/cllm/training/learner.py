@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
+from numpy.typing import NDArray
 
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
@@ -55,6 +56,10 @@ class Learner(Protocol):
 
         Where the loss or the norm is not finite, the weights stay as they were.
         """
+        ...
+
+    def begin_rows(self, squares: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set what the sums of squares of row tables begin with, by the table's name."""
         ...
 
     def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:

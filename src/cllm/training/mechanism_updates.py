@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cllm.config import TrainSettings
 from cllm.model.mechanisms.mechanism import Mechanism
@@ -23,13 +26,20 @@ def table_rate(mechanisms: Sequence[Mechanism]) -> float:
     return max((part.table_rate for part in mechanisms), default=0.0)
 
 
-def first_squares(spec: ModelSpec, settings: TrainSettings) -> float:
-    """What the sums of squares of row tables begin with; `settings` are decided.
+def first_squares(
+    spec: ModelSpec,
+    settings: TrainSettings,
+    texts: Callable[[], Iterable[NDArray[np.uint32]]],
+    readings: float,
+) -> dict[str, NDArray[np.float32]]:
+    """What the sums of squares of row tables begin with, by name; `settings` are decided.
 
     Gradients are of a step's mean loss, so what a token is worth falls with the tokens in it.
     """
-    prior = max((part.table_prior for part in spec.mechanisms), default=0.0)
-    if prior == 0.0:
-        return 0.0
     assert settings.batch_size is not None
-    return prior / float(settings.batch_size * settings.accumulate * spec.context) ** 2
+    tokens = settings.batch_size * settings.accumulate * spec.context
+    found: dict[str, NDArray[np.float32]] = {}
+    for part in spec.mechanisms:
+        for name, squares in part.first_squares(spec, texts(), readings).items():
+            found[name] = (squares / tokens**2).astype(np.float32)
+    return found

@@ -10,15 +10,17 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cllm.config import TrainSettings
 from cllm.model.mechanisms.mechanism import Parameter
 from cllm.model.spec import ModelSpec
 from cllm.training.learner import Rates
-from cllm.training.mechanism_updates import first_squares, kept_share, table_rate
+from cllm.training.mechanism_updates import kept_share, table_rate
 from cllm.training.row_adagrad import RowAdagrad
 
 # Iteration by iteration the coefficients of X ← aX + (bA + cA²)X with A = XXᵀ; each is used
@@ -88,8 +90,7 @@ class Optimiser:
         kinds = _kinds(named, spec)
         model.to(dtype)
         self._tables = RowAdagrad(
-            {name: named.pop(name) for name, kind in kinds.items() if kind.update == "rows"},
-            first_squares(spec, settings) if spec else 0.0,
+            {name: named.pop(name) for name, kind in kinds.items() if kind.update == "rows"}
         )
         self._names = list(named)
         self._weights: list[Tensor] = [named[name] for name in self._names]
@@ -106,6 +107,10 @@ class Optimiser:
         self._orthogonal = [
             index for index, kind in enumerate(self._kinds) if kind.update == "muon" and is_muon
         ]
+
+    def begin_rows(self, squares: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set what the sums of squares of row tables begin with."""
+        self._tables.begin(squares)
 
     @torch.no_grad()
     def collect(self) -> None:

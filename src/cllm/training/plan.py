@@ -241,6 +241,15 @@ def _momentum(steps: float) -> float:
     return min(0.9, max(0.8, 0.8 + 0.05 * math.log2(max(steps, 1.0) / 400)))
 
 
+def expected_readings(settings: Settings, spec: ModelSpec, facts: Facts) -> float:
+    """How often the run will read its text; `settings` are decided."""
+    train = settings.train
+    assert train.batch_size is not None
+    per_step = train.batch_size * train.accumulate * spec.context
+    tokens = train.steps * per_step if train.steps is not None else _seen_tokens(spec, facts)
+    return tokens / max(facts.train_tokens, 1)
+
+
 def _read_tokens(train: TrainSettings, tokens_per_step: int, facts: Facts) -> float:
     """Tokens that are read; not of the chosen shape, so that it falls with the text alone."""
     if train.steps is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -12,18 +14,21 @@ class RowAdagrad:
     """Steps tables of which each batch reads few rows. No clipping, no decay, no moments.
 
     For each row with gradient g: s ← s + mean(g²), row ← row − rate · g / √s; s, one number a row,
-    is all that is kept. It begins at `first_squares`: the larger, the less a row moves that has
-    been touched only a few times.
+    is all that is kept. The larger it begins, the less a row moves that was touched a few times.
     Source: Duchi 2011, JMLR 12 (Adagrad); one sum a row as in Gupta 2014, arXiv:1412.0193.
     """
 
-    def __init__(self, tables: Mapping[str, nn.Parameter], first_squares: float = 0.0) -> None:
+    def __init__(self, tables: Mapping[str, nn.Parameter]) -> None:
         self._tables = dict(tables)
         self._squares = {
-            name: torch.full((len(table),), first_squares, device=table.device)
-            for name, table in tables.items()
+            name: torch.zeros(len(table), device=table.device) for name, table in tables.items()
         }
         self._gradients: dict[str, Tensor] = {}
+
+    def begin(self, squares: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set what the sums of squares begin with."""
+        for name, values in squares.items():
+            self._squares[name].copy_(torch.from_numpy(values))
 
     def collect(self) -> None:
         """Add the sparse gradients of the last backward pass and clear them."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Int32
+from numpy.typing import NDArray
 from torch import nn
 
 from cllm.config import Precision, TrainSettings
@@ -76,6 +77,10 @@ class TorchLearner:
         """Summed nats over targets ≥ 0, in the precision of training."""
         self.model.eval()
         return self.model.score(ids, targets)
+
+    def begin_rows(self, squares: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set what the sums of squares of row tables begin with."""
+        self._optimiser.begin_rows(squares)
 
     def weights(self) -> Weights:
         """A copy of the float32 weights."""

@@ -1,4 +1,4 @@
-"""From what a person wrote after --with to mechanisms: `ngram`, `schumann.kind=forget`, `crystal`."""
+"""From what a person wrote after --with to mechanisms: `ngram`, `gamma.kind=clock`, `crystal`."""
 
 from __future__ import annotations
 

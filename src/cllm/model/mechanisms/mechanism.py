@@ -12,12 +12,12 @@ tables alike; those of a layer begin with its number (`0.weight`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float32, Float64, Int
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -154,10 +154,16 @@ class Mechanism(BaseModel):
         """Peak learning rate of its parameters with `update` rows."""
         return 0.0
 
-    @property
-    def table_prior(self) -> float:
-        """Squared gradient of a token, per number, that each of these rows begins with."""
-        return 0.0
+    def first_squares(
+        self, spec: ModelSpec, texts: Iterable[NDArray[np.uint32]], readings: float
+    ) -> dict[str, Float32[np.ndarray, " R"]]:
+        """What the sums of squares of these parameters' rows begin with, by full name.
+
+        In squared gradients of one token's loss: the larger, the less a row moves at first.
+        `texts` are the training text's ids, piece by piece; it will be read `readings` times.
+        """
+        del spec, texts, readings
+        return {}
 
     def step_factor(self, rate: float) -> float | None:
         """What weights are multiplied with at each step instead of 1 − rate · decay, or None."""

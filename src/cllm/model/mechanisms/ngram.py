@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar, final
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int, Int64, UInt64
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -30,15 +31,17 @@ _MOST_BITS = 63
 class Ngram(Mechanism):
     """Rows of a table that the last tokens point to are added to the embedding.
 
-        z_n = Σ_{k<n} x_{t−k} · V^k                     (exact, n = 2, 3)
+        z_n = Σ_{k<n} x_{t−k} · V^k                     (exact; n in `orders`)
         e_t += Up · Σ_{n,h} M_{n,h}[z_n mod P_{n,h}]
 
-    The heads h of one n have different primes P. Two n-grams meet in every head only if ∏P
-    divides z − z′ (Chinese remainder theorem); never, when ∏P ≥ Vⁿ. What lies before the document
-    counts as its end mark. The tables begin at 0, so the model begins as the plain one; a step
-    touches few of their rows, and only those are updated (row-wise Adagrad).
+    The tables all have different primes P. Two n-grams meet in every head h only if ∏P divides
+    z − z′ (Chinese remainder theorem); never, when ∏P ≥ Vⁿ. What lies before the document counts
+    as its end mark. The tables begin at 0, so the model begins as the plain one; a step touches
+    few of their rows, and only those are updated (row-wise Adagrad).
 
-    Differs from the first definition: the gate g is left out, since g ⊙ Up is a matrix again.
+    Differs from the first definition: the gate g is left out, since g ⊙ Up is a matrix again. And
+    rows that the text meets seldom are held back (`first_squares`): where a text was read ten
+    times, the tables learned its places by heart and made the model worse than the plain one.
 
     Shapes: table [ΣP, W], up [C, W]. Cost per token: 2·heads rows of W read, 2·C·W for the
     projection. Placebo: tables of 2^k rows, reached by multiplying with a random odd number.
@@ -59,7 +62,13 @@ class Ngram(Mechanism):
     row_width: int = Field(64, ge=1, description="Width W of a row.")
     rate: float = Field(0.01, gt=0.0, description="Learning rate of the tables, at its peak.")
     prior: float = Field(
-        4000.0, ge=0.0, description="Holds rows back that were seen seldom: squared gradients."
+        4000.0, ge=0.0, description="Squared gradients that each row's sum begins with."
+    )
+    occurrences: float = Field(
+        30.0,
+        ge=0.0,
+        description="Rows met less often than this, for each further reading of the text, are"
+        " held back.",
     )
 
     def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Mechanism:
@@ -83,11 +92,6 @@ class Ngram(Mechanism):
     def table_rate(self) -> float:
         """Peak learning rate of the tables."""
         return self.rate
-
-    @property
-    def table_prior(self) -> float:
-        """What each row's sum of squared gradients begins with."""
-        return self.prior
 
     @property
     def moduli(self) -> tuple[int, ...]:
@@ -117,6 +121,52 @@ class Ngram(Mechanism):
                 (spec.width, self.row_width), deviation=self.row_width**-0.5, decays=True
             ),
         }
+
+    def first_squares(
+        self, spec: ModelSpec, texts: Iterable[NDArray[np.uint32]], readings: float
+    ) -> dict[str, Float32[np.ndarray, " R"]]:
+        """Prior · (1 + (occurrences · further readings / times a row is met)²).
+
+        A row that stands for two or three places of a text, read again and again, would learn
+        those places by heart, and the model would learn to trust it.
+        """
+        met = np.maximum(self.row_counts(spec, texts), 1)
+        doubt = self.occurrences * max(readings - 1.0, 0.0) / met
+        squares = (self.prior * (1.0 + doubt**2)).astype(np.float32)
+        return {"mechanisms.ngram.table": squares}
+
+    def row_counts(
+        self, spec: ModelSpec, texts: Iterable[NDArray[np.uint32]]
+    ) -> Int64[np.ndarray, " R"]:
+        """How often each row is met in a text that comes piece by piece."""
+        counts = [np.zeros(modulus, np.int64) for modulus in self.moduli]
+        orders = np.repeat(self.orders, self.heads).tolist()
+        for ids in texts:
+            numbers = self._numbers(ids, spec)
+            for count, order, modulus, multiplier in zip(
+                counts, orders, self.moduli, self.multipliers, strict=True
+            ):
+                rows = numbers[order] * np.uint64(multiplier) % np.uint64(modulus)
+                np.add.at(count, rows.astype(np.int64), 1)
+        return np.concatenate(counts)
+
+    def _numbers(
+        self, ids: NDArray[np.uint32], spec: ModelSpec
+    ) -> dict[int, UInt64[np.ndarray, " N"]]:
+        """Z of each order at each position."""
+        z, known = np.zeros(len(ids), np.uint64), np.ones(len(ids), bool)
+        found = {}
+        for lag in range(max(self.orders)):
+            if lag:
+                # Once an end mark lies between, all before it counts as one.
+                known[lag:] &= ids[:-lag] != spec.eos_id
+                known[:lag] = False
+            back = np.full(len(ids), spec.eos_id, np.uint64)
+            back[lag:] = ids[: len(ids) - lag]
+            token = np.where(known, back, np.uint64(spec.eos_id)).astype(np.uint64)
+            z = z + token * np.uint64(spec.vocab_size**lag)
+            found[lag + 1] = z
+        return found
 
     def fixed(self, spec: ModelSpec, lexicon: Lexicon | None) -> dict[str, NDArray[Any]]:
         """Powers of V, and for each table its length n, modulus, multiplier and first row."""
