@@ -123,7 +123,7 @@ class TrainSettings(_Section):
         None, "Share of each branch's output that is dropped; chosen from the corpus unless given."
     )
     engine: EngineKind = _setting(
-        "auto", "What computes: our compiled engine (plain models on a CPU), or torch."
+        "auto", "What computes: our compiled engine (on a CPU), or torch."
     )
     precision: Precision = _setting("auto", "Number format of the products; measured if auto.")
     device: str = _setting("cpu", "Where to compute: cpu, cuda, mps.")

@@ -59,18 +59,21 @@ def torch_answer(
     ids: np.ndarray,
     targets: np.ndarray,
     dtype: torch.dtype = torch.float64,
+    parts: Parts | None = None,
 ) -> SimpleNamespace:
     """`nats` summed, their `gradient` divided by the number of targets, and `logits`."""
     model = Transformer(spec).to(dtype)
     named = dict(model.named_parameters())
-    for place in parameter_places(spec):
+    places = parameter_places(spec, parts)
+    assert {place.name for place in places} == named.keys()
+    for place in places:
         values = torch.from_numpy(parameters[place.start : place.stop].reshape(place.shape))
         named[place.name].data.copy_(values)
     logits = model(torch.from_numpy(ids).long()).double()
     wanted = torch.from_numpy(targets).long().flatten()
     nats = F.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=-1, reduction="sum")
     (nats / int((targets >= 0).sum())).backward()
-    gradient = torch.cat([parameter.grad.double().flatten() for parameter in named.values()])
+    gradient = torch.cat([named[place.name].grad.double().flatten() for place in places])
     return SimpleNamespace(
         nats=nats.item(), gradient=gradient.numpy(), logits=logits.detach().numpy()
     )
@@ -83,6 +86,17 @@ def distances_back(ids: torch.Tensor, lag: int, eos_id: int | None) -> torch.Ten
         for t in range(lag, ids.shape[1]):
             allowed[row, t] = eos_id not in ids[row, t - lag : t].tolist()
     return allowed
+
+
+def noise_at(ids: torch.Tensor, noise: np.ndarray, eos_id: int | None) -> torch.Tensor:
+    """The row of each position's place in its window and document [B, T, C]."""
+    rows = []
+    for sequence in ids.tolist():
+        begun = [0] + [t + 1 for t, token in enumerate(sequence) if token == eos_id]
+        for t in range(len(sequence)):
+            place = t - max(start for start in begun if start <= t)
+            rows.append(noise[place % len(noise)])
+    return torch.tensor(np.array(rows), dtype=torch.float64).reshape(*ids.shape, -1)
 
 
 def recalled(ids: torch.Tensor, spec: ModelSpec, parts: Parts, table: torch.Tensor) -> torch.Tensor:
@@ -122,7 +136,12 @@ def turned(x: torch.Tensor, base: float) -> torch.Tensor:
 
 
 def attended(
-    h: torch.Tensor, layer: int, spec: ModelSpec, parts: Parts, p: dict[str, torch.Tensor]
+    h: torch.Tensor,
+    layer: int,
+    spec: ModelSpec,
+    parts: Parts,
+    p: dict[str, torch.Tensor],
+    ids: torch.Tensor,
 ) -> torch.Tensor:
     """Heads' outputs [B, T, H D] of what attention reads."""
     B, T, _ = h.shape
@@ -140,7 +159,10 @@ def attended(
         slope = p[f"{schumann}.strength"] * torch.tensor(parts.decays, dtype=h.dtype)
         scores = scores - slope[:, None, None] * distance
     if parts.schumann == "forget":
-        gate = torch.sigmoid(h @ p[f"{schumann}.gate"].T + p[f"{schumann}.offset"])
+        read = h
+        if parts.forget_noise is not None:
+            read = noise_at(ids, parts.forget_noise, parts.eos_id).to(h.dtype)
+        gate = torch.sigmoid(read @ p[f"{schumann}.gate"].T + p[f"{schumann}.offset"])
         # What is lost from j to i: the product of the gates between.
         kept = gate.log().cumsum(1).repeat_interleave(H // K, 2).permute(0, 2, 1)
         lost = kept[..., :, None] - kept[..., None, :]
@@ -148,7 +170,10 @@ def attended(
     weights = scores.masked_fill(distance < 0, -torch.inf).softmax(-1)
     y = torch.einsum("bhij,bjhd->bihd", weights, v)
     if parts.has_gamma:
-        gate = torch.sigmoid(h @ p[f"mechanisms.gamma.{layer}.weight"].T)
+        read = h
+        if parts.gamma_noise is not None:
+            read = noise_at(ids, parts.gamma_noise, parts.eos_id).to(h.dtype)
+        gate = torch.sigmoid(read @ p[f"mechanisms.gamma.{layer}.weight"].T)
         y = y * 2 * gate[..., None]
     return y.flatten(2)
 
@@ -167,7 +192,8 @@ def whole_logits(
         for tap, lag in enumerate(parts.lags):
             earlier = torch.roll(h, lag, 1) * distances_back(ids, lag, parts.eos_id)[..., None]
             read = read + p[f"mechanisms.dampening.{layer}.taps"][tap] * earlier
-        x = x + attended(read, layer, spec, parts, p) @ p[f"{block}.attention.out.weight"].T
+        heads = attended(read, layer, spec, parts, p, ids)
+        x = x + heads @ p[f"{block}.attention.out.weight"].T
         h = unit(x, spec.norm_epsilon) * p[f"{block}.feed_forward_norm.weight"]
         gate, up = (h @ p[f"{block}.feed_forward.gate_up.weight"].T).chunk(2, -1)
         x = x + (F.silu(gate) * up) @ p[f"{block}.feed_forward.down.weight"].T

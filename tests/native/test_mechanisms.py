@@ -9,8 +9,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cllm.errors import SettingsError
+from cllm.model.mechanisms.dampening import Dampening
+from cllm.model.mechanisms.gamma import Gamma
+from cllm.model.mechanisms.schumann import Schumann
 from cllm.model.spec import ModelSpec
 from cllm.native import TABLE, Engine, NgramPart, Parts, parameter_places
+from cllm.training.compiled_parts import parts_of, uncompiled
 
 # Of a parameter's gradient: 24 bits and 8 bits of mantissa, through sums of some hundred numbers.
 TOLERANCE = {False: 1e-5, True: 1e-1}
@@ -18,6 +22,12 @@ SPEC = ModelSpec(23, 36, 2, 4, 2, 10, 50, 40)
 NGRAM = NgramPart((2, 3), 2, (11, 13, 17, 19), 8)
 ODD = (0x9E3779B97F4A7C15, 3, 2**64 - 1, 0xBF58476D1CE4E5B9)
 DECAYS = (0.02, 0.04, 0.08, 0.16)
+
+
+def noise(rows, width=SPEC.width):
+    return np.random.default_rng(rows).standard_normal((rows, width), np.float32)
+
+
 ALONE = {
     "ngram": Parts(ngram=NGRAM, eos_id=0),
     "ngram with multipliers": Parts(
@@ -29,10 +39,16 @@ ALONE = {
     "gamma": Parts(has_gamma=True),
     "schumann static": Parts(schumann="static", decays=DECAYS),
     "schumann forget": Parts(schumann="forget"),
+    "gamma from noise": Parts(has_gamma=True, eos_id=0, gamma_noise=noise(8)),
+    "gamma from noise without documents": Parts(has_gamma=True, gamma_noise=noise(8)),
+    "schumann from noise": Parts(schumann="forget", eos_id=0, forget_noise=noise(11)),
 }
 TOGETHER = {
     "all with forget": Parts(NGRAM, (1, 2, 3), True, "forget", (), 0),
     "all with static": Parts(NGRAM, (1, 2, 3), True, "static", DECAYS, 0),
+    "all, gamma from noise": Parts(NGRAM, (1, 2, 3), True, "forget", (), 0, noise(8)),
+    "all, schumann from noise": Parts(NGRAM, (1, 2, 3), True, "forget", (), 0, None, noise(8)),
+    "all, both from noise": Parts(NGRAM, (1, 2, 3), True, "forget", (), 0, noise(8), noise(11)),
 }
 
 
@@ -130,8 +146,10 @@ def cases(draw):
     decays = tuple(0.1 / (h + 1) for h in range(spec.heads)) if schumann == "static" else ()
     lags = tuple(draw(st.lists(st.integers(1, 17), max_size=4)))
     parts = (lags, draw(st.booleans()), schumann, decays, draw(st.integers(0, vocab_size - 1)))
+    # Of gamma's and the forget gates' noise.
+    noise_rows = draw(st.tuples(*[st.none() | st.integers(1, 80)] * 2))
     sizes = draw(st.integers(1, 5)), draw(st.integers(1, context)), draw(st.integers(1, 3))
-    return spec, ngram, parts, sizes
+    return spec, ngram, parts, noise_rows, sizes
 
 
 # More rows than are taken through the products together, and fewer than the farthest tap in the
@@ -141,6 +159,7 @@ def cases(draw):
         ModelSpec(9, 12, 1, 2, 1, 4, 8, 400),
         ((2, 3), 1, (11, 13), 8),
         ((1, 16), True, "forget", (), 0),
+        (256, None),
         (4, 261, 2),
     )
 )
@@ -149,6 +168,7 @@ def cases(draw):
         ModelSpec(9, 12, 1, 2, 2, 4, 8, 600),
         None,
         ((300, 2), False, "static", (0.1, 0.01), 0),
+        (None, None),
         (2, 600, 1),
     )
 )
@@ -156,9 +176,49 @@ def cases(draw):
 @settings(max_examples=30)
 def test_any_parts_together(library, draw, by_formula, case):
     # Made here: where types are checked, making them draws random numbers of its own.
-    spec, ngram, parts, sizes = case
-    parts = Parts(NgramPart(*ngram) if ngram else None, *parts)
+    spec, ngram, (lags, has_gamma, schumann, *others), noise_rows, sizes = case
+    tables = [
+        noise(rows, spec.width) if rows and has_gates else None
+        for rows, has_gates in zip(noise_rows, (has_gamma, schumann == "forget"), strict=True)
+    ]
+    ngram = NgramPart(*ngram) if ngram else None
+    parts = Parts(ngram, lags, has_gamma, schumann, *others, *tables)
     check(library, draw, by_formula, spec, parts, sizes)
+
+
+@pytest.mark.parametrize("is_bfloat16", [False, True])
+@pytest.mark.parametrize(
+    "mechanisms",
+    [
+        (Gamma(placebo=True),),
+        (Schumann(placebo=True),),
+        (Dampening(), Gamma(placebo=True), Schumann(placebo=True)),
+        (Gamma(), Schumann(placebo=True)),
+    ],
+    ids=lambda mechanisms: "+".join(part.name for part in mechanisms),
+)
+def test_controls_are_those_of_the_torch_model(library, draw, by_torch, mechanisms, is_bfloat16):
+    if is_bfloat16 and not library.has_bfloat16:
+        pytest.skip("this processor has no products of bfloat16")
+    # A document of more places than there are rows of noise.
+    spec = ModelSpec(13, 12, 2, 2, 1, 4, 8, 300, eos_id=3, mechanisms=mechanisms)
+    assert not uncompiled(mechanisms)
+    parts = parts_of(spec)
+    engine = set_up(library, draw, spec, parts, 2, is_bfloat16)
+    ids, targets = draw.batch(spec, 3, 300)
+    ids[ids == 3] = 4
+    ids[0, 20] = ids[1, ::50] = 3
+    expected = by_torch(spec, engine.parameters, ids, targets, parts=parts)
+    nats = engine.gradient(ids, targets, weight=1 / int((targets >= 0).sum()))
+    tolerance = TOLERANCE[is_bfloat16]
+    assert nats == pytest.approx(expected.nats, rel=tolerance)
+    for place in parameter_places(spec, parts):
+        found = engine.gradients[place.start : place.stop]
+        gradient = expected.gradient[place.start : place.stop]
+        norms = np.linalg.norm(gradient), 0.1 * np.linalg.norm(expected.gradient)
+        assert np.linalg.norm(found - gradient) < tolerance * max(norms), place.name
+        if "gamma" in place.name or place.name.endswith("gate"):
+            assert np.linalg.norm(found - gradient) < 3 * tolerance * norms[0], place.name
 
 
 @pytest.mark.parametrize("name", TOGETHER)
@@ -219,12 +279,15 @@ def test_the_same_threads_give_the_same_bits(library, draw, threads):
 
 
 @pytest.mark.parametrize("is_bfloat16", [False, True])
-def test_a_batch_that_was_not_finite_leaves_no_trace(library, draw, is_bfloat16):
+@pytest.mark.parametrize("has_noise", [False, True])
+def test_a_batch_that_was_not_finite_leaves_no_trace(library, draw, has_noise, is_bfloat16):
     if is_bfloat16 and not library.has_bfloat16:
         pytest.skip("this processor has no products of bfloat16")
     # Odd widths: the products' words of two numbers reach into what lies behind a row.
     spec = ModelSpec(33, 15, 2, 1, 1, 6, 21, 20)
     parts = replace(TOGETHER["all with forget"], ngram=replace(NGRAM, row_width=5))
+    if has_noise:
+        parts = replace(parts, gamma_noise=noise(8, 15), forget_noise=noise(11, 15))
     batch = batch_with_documents(draw, spec, parts, 1, 7)
     fresh = set_up(library, draw, spec, parts, is_bfloat16=is_bfloat16)
     gradients_of(fresh, spec, parts, batch)
@@ -252,6 +315,11 @@ def test_a_batch_that_was_not_finite_leaves_no_trace(library, draw, is_bfloat16)
         (Parts(lags=(1, 0)), "mechanisms.dampening.lags"),
         (Parts(lags=(1,), eos_id=23), "mechanisms.eos-id"),
         (Parts(schumann="static", decays=(0.1,)), "mechanisms.schumann.decays"),
+        (Parts(gamma_noise=noise(8)), "mechanisms.gamma"),
+        (Parts(has_gamma=True, gamma_noise=noise(8, 35)), "mechanisms.gamma"),
+        (Parts(has_gamma=True, gamma_noise=noise(0)), "mechanisms.gamma"),
+        (Parts(schumann="static", decays=DECAYS, forget_noise=noise(8)), "mechanisms.schumann"),
+        (Parts(schumann="forget", forget_noise=noise(8, 37)), "mechanisms.schumann"),
     ],
 )
 def test_parts_that_do_not_fit_are_named(library, parts, where):

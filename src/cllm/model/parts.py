@@ -38,6 +38,17 @@ class Parts(nn.Module):
     def __init__(self, spec: ModelSpec, lexicon: Lexicon | None) -> None:
         super().__init__()
         self.all = spec.mechanisms
+        self._tables = [part for part in self.all if isinstance(part, ChangesTable)]
+        self._adders = [part for part in self.all if isinstance(part, AddsToInput)]
+        self._projections = [part for part in self.all if isinstance(part, ChangesProjection)]
+        self._filters = [part for part in self.all if isinstance(part, FiltersInput)]
+        self._biases = [part for part in self.all if isinstance(part, BiasesScores)]
+        self._values = [part for part in self.all if isinstance(part, ChangesValues)]
+        self._gates = [part for part in self.all if isinstance(part, GatesOutput)]
+        self._orders = [part for part in self.all if isinstance(part, ReordersVocabulary)]
+        self._heads = [part for part in self.all if isinstance(part, ReplacesHead)]
+        self._maps = [part for part in self.all if isinstance(part, MapsLogits)]
+        self._losses = [part for part in self.all if isinstance(part, AddsLoss)]
         self.replace_scores = any(part.replaces_scores for part in self.all)
         for name, parameter in spec.parameters().items():
             if name.startswith(PREFIX):
@@ -68,51 +79,45 @@ class Parts(nn.Module):
 
     def table(self, table: Float[Tensor, "V C"] | None) -> Float[Tensor, "V C"]:
         """The table of embeddings."""
-        for part in self.all:
-            if isinstance(part, ChangesTable):
-                table = part.table(table, self.tensors(part))
+        for part in self._tables:
+            table = part.table(table, self.tensors(part))
         assert table is not None, "whatever takes the table away makes another"
         return table
 
     def add(self, x: Float[Tensor, "B T C"], reading: Reading) -> Float[Tensor, "B T C"]:
         """Embeddings with what is added to them."""
-        for part in self.all:
-            if isinstance(part, AddsToInput):
-                x = x + part.add(reading, self.tensors(part))
+        for part in self._adders:
+            x = x + part.add(reading, self.tensors(part))
         return x
 
     def project(self, layer: int, qkv: Float[Tensor, "R C"]) -> Float[Tensor, "Q C"]:
         """The matrix of queries, keys and values."""
-        for part in self.all:
-            if isinstance(part, ChangesProjection):
-                qkv = part.project(layer, qkv, self.tensors(part))
+        for part in self._projections:
+            qkv = part.project(layer, qkv, self.tensors(part))
         return qkv
 
     def filter(
         self, layer: int, h: Float[Tensor, "B T C"], reading: Reading
     ) -> Float[Tensor, "B T C"]:
         """What attention reads."""
-        for part in self.all:
-            if isinstance(part, FiltersInput):
-                h = part.filter(layer, h, reading, self.tensors(part))
+        for part in self._filters:
+            h = part.filter(layer, h, reading, self.tensors(part))
         return h
 
     def bias(self, layer: int, h: Float[Tensor, "B T C"], reading: Reading) -> Tensor | None:
         """[#B, #H, #T, S], what is added to the scores; None for nothing."""
         total: Tensor | None = None
-        for part in self.all:
-            if isinstance(part, BiasesScores):
-                bias = part.bias(layer, h, reading, self.tensors(part))
-                total = bias if total is None else total + bias
+        for part in self._biases:
+            bias = part.bias(layer, h, reading, self.tensors(part))
+            total = bias if total is None else total + bias
         return total
 
     def values(
         self, layer: int, v: Float[Tensor, "B K S D"], reading: Reading
     ) -> Float[Tensor, "B K S D"]:
         """The values of all positions so far."""
-        for part in self.all:
-            if isinstance(part, ChangesValues):
-                v = part.values(layer, v, reading, self.tensors(part))
+        for part in self._values:
+            v = part.values(layer, v, reading, self.tensors(part))
         return v
 
     def gate(
@@ -123,27 +128,27 @@ class Parts(nn.Module):
         reading: Reading,
     ) -> Float[Tensor, "B T H D"]:
         """What the heads give, scaled."""
-        for part in self.all:
-            if isinstance(part, GatesOutput):
-                y = y * part.gate(layer, h, reading, self.tensors(part))[..., None]
+        for part in self._gates:
+            y = y * part.gate(layer, h, reading, self.tensors(part))[..., None]
         return y
 
     def order(self) -> Int[Tensor, " V"] | None:
         """The row of each id in the tables, where it is not the id."""
-        for part in self.all:
-            if isinstance(part, ReordersVocabulary):
-                return part.order(self.tensors(part))
+        for part in self._orders:
+            return part.order(self.tensors(part))
         return None
 
     def logits(
         self, h: Float[Tensor, "B T C"], product: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "B T V"]:
         """Logits from the last norm's output; `product` is that with the head's table."""
-        heads = [part for part in self.all if isinstance(part, ReplacesHead)]
-        logits = heads[0].head(h, self.tensors(heads[0])) if heads else product(h)
-        for part in self.all:
-            if isinstance(part, MapsLogits):
-                logits = part.map_logits(logits, self.tensors(part))
+        logits = None
+        for head in self._heads:
+            logits = head.head(h, self.tensors(head))
+        if logits is None:
+            logits = product(h)
+        for part in self._maps:
+            logits = part.map_logits(logits, self.tensors(part))
         return logits
 
     def losses(
@@ -154,6 +159,5 @@ class Parts(nn.Module):
         progress: float,
     ) -> Iterable[Float[Tensor, ""]]:
         """What is added to the loss, summed over targets ≥ 0."""
-        for part in self.all:
-            if isinstance(part, AddsLoss):
-                yield part.loss(logits, targets, table, progress, self.tensors(part))
+        for part in self._losses:
+            yield part.loss(logits, targets, table, progress, self.tensors(part))

@@ -104,7 +104,7 @@ class Engine:
     ) -> None:
         parts = parts or Parts()
         check_shape(shape)
-        check_parts(parts, vocab_size=shape.vocab_size, heads=shape.heads)
+        check_parts(parts, vocab_size=shape.vocab_size, width=shape.width, heads=shape.heads)
         if is_bfloat16 and not library.has_bfloat16:
             raise SettingsError(
                 "this processor has no products of bfloat16, and the compiled engine none without",

@@ -38,13 +38,16 @@ class NgramPart:
         return sum(self.moduli)
 
 
-@dataclass(frozen=True, slots=True)
+# Each is equal to itself alone, and hashed so: arrays are not hashed.
+@dataclass(frozen=True, slots=True, eq=False)
 class Parts:
     """The mechanisms of a model; a plain one has none.
 
     `lags` are dampening's: how many tokens back each tap reads. `decays` [H] are those of the
     static schumann. `eos_id` is the last token of a document, which neither the memory nor a
     tap looks behind; without one, a window is one document, and there can be no memory.
+    `gamma_noise` and `forget_noise` make controls: at place j of a document, the gates read row
+    j mod N (j mod M) instead of what attention reads.
     """
 
     ngram: NgramPart | None = None
@@ -53,6 +56,8 @@ class Parts:
     schumann: Literal["static", "forget"] | None = None
     decays: tuple[float, ...] = ()
     eos_id: int | None = None
+    gamma_noise: Float32[np.ndarray, "N C"] | None = None
+    forget_noise: Float32[np.ndarray, "M C"] | None = None
 
 
 @final
@@ -73,6 +78,10 @@ class PartsStruct(ctypes.Structure):
         ("has_gamma", ctypes.c_int64),
         ("schumann", ctypes.c_int64),
         ("decays", ctypes.c_void_p),
+        ("gamma_noise", ctypes.c_void_p),
+        ("num_gamma_noise", ctypes.c_int64),
+        ("forget_noise", ctypes.c_void_p),
+        ("num_forget_noise", ctypes.c_int64),
     )
 
     def __init__(
@@ -95,6 +104,10 @@ class PartsStruct(ctypes.Structure):
         self.has_gamma = int(parts.has_gamma)
         self.schumann = (None, "static", "forget").index(parts.schumann)
         self.decays = self._kept(parts.decays, np.float64)
+        if (noise := parts.gamma_noise) is not None:
+            self.gamma_noise, self.num_gamma_noise = self._kept(noise, np.float32), len(noise)
+        if (noise := parts.forget_noise) is not None:
+            self.forget_noise, self.num_forget_noise = self._kept(noise, np.float32), len(noise)
 
     def _kept(self, numbers: object, dtype: type) -> int:
         array: NDArray[Any] = np.ascontiguousarray(numbers, dtype)
@@ -103,8 +116,8 @@ class PartsStruct(ctypes.Structure):
         return address
 
 
-def check_parts(parts: Parts, *, vocab_size: int, heads: int) -> None:
-    """Raises: SettingsError when the parts don't fit a model with so many tokens and heads."""
+def check_parts(parts: Parts, *, vocab_size: int, width: int, heads: int) -> None:
+    """Raises: SettingsError when the parts don't fit a model of this vocabulary and these sizes."""
     if parts.ngram:
         _check_ngram(parts.ngram, vocab_size)
         if parts.eos_id is None:
@@ -118,6 +131,20 @@ def check_parts(parts: Parts, *, vocab_size: int, heads: int) -> None:
     if parts.schumann == "static" and len(parts.decays) != heads:
         message = f"{len(parts.decays)} decays for {heads} heads"
         raise SettingsError(message, where="mechanisms.schumann.decays")
+    _check_noise(parts.gamma_noise, parts.has_gamma, width, "mechanisms.gamma")
+    _check_noise(parts.forget_noise, parts.schumann == "forget", width, "mechanisms.schumann")
+
+
+def _check_noise(
+    noise: Float32[np.ndarray, "N C"] | None, has_gates: bool, width: int, where: str
+) -> None:
+    if noise is None:
+        return
+    if not has_gates:
+        raise SettingsError("there is noise, but no gate that reads it", where=where)
+    if not len(noise) or noise.shape[1] != width:
+        message = f"noise of {' x '.join(map(str, noise.shape))} for a model {width} wide"
+        raise SettingsError(message, where=where)
 
 
 def _check_ngram(ngram: NgramPart, vocab_size: int) -> None:

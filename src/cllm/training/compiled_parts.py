@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Float32
+
 from cllm.model.mechanisms.dampening import Dampening
 from cllm.model.mechanisms.einstein import Einstein
 from cllm.model.mechanisms.gamma import Gamma
@@ -22,9 +25,7 @@ def uncompiled(mechanisms: Sequence[Mechanism]) -> list[str]:
 
 def _is_compiled(part: Mechanism) -> bool:
     if isinstance(part, Gamma):
-        return part.kind == "gate" and not part.placebo
-    if isinstance(part, Schumann) and part.placebo:
-        return part.kind == "static"
+        return part.kind == "gate"
     # Golden is a number of the shape, einstein one of the optimiser's.
     return isinstance(part, Ngram | Dampening | Schumann | Golden | Einstein)
 
@@ -43,7 +44,13 @@ def parts_of(spec: ModelSpec) -> Parts:
         schumann=schumann.kind if isinstance(schumann, Schumann) else None,
         decays=schumann.ladder(spec.heads) if is_static and isinstance(schumann, Schumann) else (),
         eos_id=spec.eos_id,
+        gamma_noise=_noise_of(gamma, spec),
+        forget_noise=_noise_of(schumann, spec),
     )
+
+
+def _noise_of(part: Mechanism | None, spec: ModelSpec) -> Float32[np.ndarray, "N C"] | None:
+    return part.fixed(spec, None).get("noise") if part else None
 
 
 def _ngram_part(ngram: Ngram) -> NgramPart:

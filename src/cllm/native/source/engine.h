@@ -153,9 +153,12 @@ private:
         std::fill(gains.begin(), gains.end(), 0.0f);
         if (index == 0) sum_vectors();
         take_rows(index, {layout_.embedding, s.vocab_size, s.width, -1}, layout_.embedding, false);
-        for (const Block &b : layout_.blocks)
-            for (const Matrix &m : {b.qkv, b.out, b.gate_up, b.down, b.gates})
+        for (const Block &b : layout_.blocks) {
+            for (const Matrix &m : {b.qkv, b.out, b.gate_up, b.down})
                 take_rows(index, m, m.at, false);
+            for (const Gates &gates : b.gates)
+                take_rows(index, gates.matrix, gates.matrix.at, false);
+        }
         take_rows(index, layout_.up, layout_.up.at, false);
         threads_.meet();
         take_rows(index, layout_.head, s.is_tied ? layout_.size : layout_.head.at, s.is_tied);
@@ -179,7 +182,7 @@ private:
         };
         for (const Block &b : layout_.blocks) {
             sum_all(b.q_norm, b.q_norm + 2 * layout_.shape.head_width);
-            sum_all(b.taps, b.gates.at);
+            sum_all(b.taps, b.taps + layout_.lags.size() * layout_.shape.width);
             // The next block's taps follow the strengths.
             sum_all(b.offset, &b == &layout_.blocks.back() ? layout_.size : (&b + 1)->taps);
         }

@@ -300,18 +300,40 @@ private:
     void read_gates(int64_t layer, int64_t r, int64_t n) {
         const LayerTape<E> &t = tape_.layers[layer];
         Timed timed(spent, kProducts);
-        product<Into::kStore, E>(n, gates_, d_, rows_of(t.damped + r * d_, d_),
-                                 weights_.gates(layer).forward, t.gates + r * gates_, gates_);
+        const PackedMatrix<E> *w = weights_.gates(layer);
+        for (const Gates &gates : layout_.blocks[layer].gates) {
+            const E *read = gates.noise.count ? noise_rows(gates.noise, r, n) : t.damped + r * d_;
+            product<Into::kStore, E>(n, gates.matrix.rows, d_, rows_of(read, d_), w->forward,
+                                     t.gates + r * gates_ + gates.first, gates_);
+            w++;
+        }
     }
 
-    // `read` is what the gates read, packed.
+    // What gates that read noise read, in rows_a.
+    const E *noise_rows(const Noise &noise, int64_t r, int64_t n) {
+        for (int64_t i = 0; i < n; i++)
+            convert(tape_.rows_a + i * d_, noise.rows + tape_.reach[r + i] % noise.count * d_, d_);
+        return tape_.rows_a;
+    }
+
+    // `read` is what the gates read that read no noise, packed.
     void read_gates_backward(int64_t layer, int64_t r, int64_t n, Packed<E> read) {
-        const E *d_gates = tape_.d_gates + r * gates_;
         Timed timed(spent, kProducts);
-        product<Into::kAdd, E>(n, d_, gates_, rows_of(d_gates, gates_),
-                               weights_.gates(layer).backward, tape_.d_unit, d_);
-        product<Into::kAdd, E>(gates_, d_, n, pack_left(tape_.left, d_gates, n, gates_, gates_),
-                               read, gradient_ + layout_.blocks[layer].gates.at, d_);
+        const auto &all = layout_.blocks[layer].gates;
+        // Noise last: its rows, packed, take the place of `read`.
+        for (bool is_noise : {false, true})
+            for (size_t i = 0; i < all.size(); i++) {
+                const Gates &gates = all[i];
+                if (bool(gates.noise.count) != is_noise) continue;
+                const E *d_gates = tape_.d_gates + r * gates_ + gates.first;
+                int64_t rows = gates.matrix.rows;
+                if (is_noise)
+                    read = pack_rows(tape_.right, noise_rows(gates.noise, r, n), n, d_, d_);
+                else product<Into::kAdd, E>(n, d_, rows, rows_of(d_gates, gates_),
+                                            weights_.gates(layer)[i].backward, tape_.d_unit, d_);
+                product<Into::kAdd, E>(rows, d_, n, pack_left(tape_.left, d_gates, n, rows, gates_),
+                                       read, gradient_ + gates.matrix.at, d_);
+            }
     }
 
     void open(const LayerTape<E> &t, int64_t r, int64_t n) {

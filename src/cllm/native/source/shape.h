@@ -15,8 +15,15 @@ extern "C" struct Shape {
 
 enum Schumann : int64_t { kNoDecay, kStatic, kForget };
 
+// What gates read in a control, whatever the text: row (place in the document mod `count`). None
+// where `count` is 0.
+extern "C" struct Noise {
+    const float *rows;
+    int64_t count;
+};
+
 // What a model has beyond the plain one: all zero is plain. Pointers are read while an engine is
-// made, except the table's own.
+// made, except the table's own and the noise.
 extern "C" struct Parts {
     int64_t eos_id;                // ends a document; −1: none ends
     int64_t num_tables, row_width; // ngram: tables of the input memory
@@ -29,6 +36,7 @@ extern "C" struct Parts {
     int64_t has_gamma;
     int64_t schumann;
     const double *decays;          // of each head, where schumann is static
+    Noise gamma_noise, forget_noise;
 };
 
 // A matrix of `rows` outputs by `columns` inputs; `gain` is the norm before it, or −1.
@@ -37,12 +45,21 @@ struct Matrix {
     int64_t size() const { return rows * columns; }
 };
 
+// Gates that read the same: `noise`, or without it what qkv reads. `first` is the place of the
+// first of them among all of a row.
+struct Gates {
+    Matrix matrix;
+    int64_t first;
+    Noise noise;
+};
+
 struct Block {
     int64_t attention_norm, q_norm, k_norm, feed_forward_norm;
     Matrix qkv, out, gate_up, down;
-    // Of mechanisms: gates are gamma's rows, then the forget gates'; both read what qkv reads.
+    // Of mechanisms: gates are gamma's rows, then the forget gates', in one matrix unless some of
+    // them read noise.
     int64_t taps, offset, strength;
-    Matrix gates;
+    std::vector<Gates> gates;
 };
 
 // The order is that of the torch model's parameters (layout.py names them).
@@ -54,7 +71,7 @@ struct Layout {
     // Of mechanisms, behind the plain model's; nothing decays from `bare` on.
     Matrix up;
     int64_t bare, eos_id, num_gates;
-    bool has_gamma;
+    bool has_gamma, has_noise;
     Schumann schumann;
     std::vector<int64_t> lags;
     std::vector<double> decays;
@@ -63,7 +80,10 @@ struct Layout {
         : shape(s), eos_id(parts.eos_id), has_gamma(parts.has_gamma),
           schumann(Schumann(parts.schumann)), lags(parts.lags, parts.lags + parts.num_lags) {
         if (schumann == kStatic) decays.assign(parts.decays, parts.decays + s.heads);
-        num_gates = (has_gamma ? s.heads : 0) + (schumann == kForget ? s.kv_heads : 0);
+        int64_t forget_rows = schumann == kForget ? s.kv_heads : 0;
+        int64_t gamma_rows = has_gamma ? s.heads : 0;
+        num_gates = gamma_rows + forget_rows;
+        has_noise = parts.gamma_noise.count || parts.forget_noise.count;
         int64_t next = 0;
         auto take = [&](int64_t n) {
             next += n;
@@ -93,7 +113,18 @@ struct Layout {
         bare = next;
         for (Block &b : blocks) {
             b.taps = take(lags.size() * s.width);
-            b.gates = {take(num_gates * s.width), num_gates, s.width, b.attention_norm};
+            auto add_gates = [&](int64_t rows, int64_t first, Noise noise) {
+                // Noise has not been through the norm.
+                int64_t gain = noise.count ? -1 : b.attention_norm;
+                Matrix m = {take(rows * s.width), rows, s.width, gain};
+                if (rows) b.gates.push_back({m, first, noise});
+            };
+            if (has_noise) {
+                add_gates(gamma_rows, 0, parts.gamma_noise);
+                add_gates(forget_rows, gamma_rows, parts.forget_noise);
+            } else {
+                add_gates(num_gates, 0, {});
+            }
             b.offset = take(schumann == kForget ? s.kv_heads : 0);
             b.strength = take(schumann != kNoDecay ? s.heads : 0);
         }

@@ -81,7 +81,7 @@ template <class E> struct Tape {
                                       (context + 1) * round_up(kBlock, kTileRows)));
         logit_rows = std::clamp<int64_t>((1 << 17) / vocab / 12 * 12, 12, kRows);
         logits = arena.take<float>(logit_rows * vocab);
-        if (num_tables || most_lag) reach = arena.take<int32_t>(rows);
+        if (num_tables || most_lag || layout.has_noise) reach = arena.take<int32_t>(rows);
         if (num_tables) {
             lookups = arena.take<uint32_t>(rows * num_tables);
             recalled = arena.take<E>(rows * layout.up.columns);

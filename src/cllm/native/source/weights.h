@@ -21,8 +21,9 @@ public:
             for (const Matrix &m : {block.qkv, block.out, block.gate_up, block.down}) add(m);
         add(layout.head);
         first_gates_ = matrices_.size();
-        if (layout.num_gates)
-            for (const Block &block : layout.blocks) add(block.gates);
+        gates_a_block_ = layout.blocks[0].gates.size();
+        for (const Block &block : layout.blocks)
+            for (const Gates &gates : block.gates) add(gates.matrix);
         if (layout.up.size()) add(layout.up);
         for (auto &group : groups_) group.resize(kPanel * layout.widest());
         for (auto &line : lines_) line.resize(layout.widest());
@@ -38,7 +39,10 @@ public:
 
     // Four a block (qkv, out, gate and up, down), then the head.
     const PackedMatrix<E> &operator[](int64_t index) const { return packed_[index]; }
-    const PackedMatrix<E> &gates(int64_t layer) const { return packed_[first_gates_ + layer]; }
+    // Those of block.gates.
+    const PackedMatrix<E> *gates(int64_t layer) const {
+        return &packed_[first_gates_ + layer * gates_a_block_];
+    }
     const PackedMatrix<E> &up() const { return packed_.back(); }
 
     // Thread `index` of `count` packs its share.
@@ -85,7 +89,7 @@ private:
     Arena arena_;
     std::vector<std::vector<E>> groups_;
     std::vector<std::vector<float>> lines_;
-    int64_t stored_ = 0, first_gates_ = 0;
+    int64_t stored_ = 0, first_gates_ = 0, gates_a_block_ = 0;
 };
 
 }  // namespace cllm
