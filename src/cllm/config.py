@@ -268,11 +268,17 @@ def _mechanism_items(table: Mapping[str, Any]) -> tuple[str, ...]:
     """`[model.mechanisms.schumann]` / `kind = "forget"` as it is written after --with."""
     items = []
     for name, settings in table.items():
+        if settings is False:
+            continue
+        if settings is not True and not isinstance(settings, Mapping):
+            where = f"{_MECHANISMS}.{name}"
+            hint = f"Write a table of its settings, or {name} = true."
+            raise SettingsError(f"{settings!r} is not understood", where=where, hint=hint)
         items.append(name)
         for key, value in settings.items() if isinstance(settings, Mapping) else ():
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             items.append(f"{name}.{key}={text.lower() if isinstance(value, bool) else text}")
-    return tuple(items)
+    return tuple(items) or ("none",)
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,25 +4,35 @@ import numpy as np
 import pytest
 
 from cllm.config import TrainSettings
+from cllm.model.mechanisms.choose import choose, with_mechanisms
 from cllm.model.spec import ModelSpec
-from cllm.native import TABLE, NgramPart, Parts, parameter_places
+from cllm.native import TABLE, parameter_places
 from cllm.training.compiled_learner import CompiledLearner, scoring_engine
+from cllm.training.compiled_parts import parts_of
 from cllm.training.learner import Rates
 
-SPEC = ModelSpec(32, 16, 1, 2, 1, 8, 24, 24)
-PARTS = Parts(NgramPart((2, 3), 2, (211, 223, 227, 229), 8), (1, 2, 3), True, "forget", (), 0)
+PLAIN = ModelSpec(32, 16, 1, 2, 1, 8, 24, 24)
+NGRAM = ("ngram.orders=2,3", "ngram.heads=2", "ngram.rows=211", "ngram.row_width=8")
+NGRAM = (*NGRAM, "ngram.rate=0.1")
+ALL = (*NGRAM, "dampening", "gamma", "schumann")
 
 
-def learner_of(library, draw, parts=PARTS, **settings):
+def spec_of(*items):
+    return with_mechanisms(PLAIN, choose(items), None)
+
+
+def learner_of(library, draw, items=ALL, **settings):
     decided = TrainSettings(threads=2, precision="float32", **settings)
-    parameters = draw.parameters(SPEC, parts=parts)
+    spec = spec_of(*items)
+    parts = parts_of(spec)
+    parameters = draw.parameters(spec, parts=parts)
     weights = {
         place.name: parameters[place.start : place.stop].reshape(place.shape)
-        for place in parameter_places(SPEC, parts)
+        for place in parameter_places(spec, parts)
     }
     if parts.ngram:
         weights[TABLE] = np.zeros((parts.ngram.num_rows, parts.ngram.row_width), np.float32)
-    return CompiledLearner(library, SPEC, weights, decided, parts, table_rate=0.1)
+    return CompiledLearner(library, spec, weights, decided)
 
 
 def batches(step):
@@ -63,8 +73,8 @@ def test_the_rate_of_the_table_follows_the_schedule(library, draw):
 
 
 def test_the_memory_learns_pairs_by_heart(library, draw):
-    learner = learner_of(library, draw, Parts(PARTS.ngram, eos_id=0), optimizer="adamw")
-    plain = learner_of(library, draw, Parts(), optimizer="adamw")
+    learner = learner_of(library, draw, NGRAM, optimizer="adamw")
+    plain = learner_of(library, draw, (), optimizer="adamw")
     for step in range(100):
         with_memory = learner.step(batches(step), Rates(0.003, 0.0, 0.0)).nats
         without = plain.step(batches(step), Rates(0.003, 0.0, 0.0)).nats
@@ -75,7 +85,7 @@ def test_a_scoring_engine_has_the_same_weights(library, draw):
     learner = learner_of(library, draw)
     learner.step(batches(0), Rates(0.01, 0.01, 0.9))
     [batch] = batches(1)
-    engine = scoring_engine(library, SPEC, learner.weights(), PARTS, threads=1)
+    engine = scoring_engine(library, spec_of(*ALL), learner.weights(), threads=1)
     assert engine.score(*batch) == pytest.approx(learner.score(*batch), rel=1e-6)
     np.testing.assert_allclose(
         engine.last_logits(batch[0][0]), learner.last_logits(batch[0][0]), atol=1e-5

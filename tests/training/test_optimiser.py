@@ -148,3 +148,11 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape):
         assert 0.6 < values.min() <= values.max() < 1.3
         u, _, v = np.linalg.svd(matrix, full_matrices=False)
         assert np.sum(one * (u @ v)) / np.linalg.norm(one) / np.linalg.norm(u @ v) > 0.98
+
+
+def test_masters_are_those_that_were_loaded_and_not_their_rounding():
+    model = Line()
+    exact = {name: value.detach().clone() for name, value in model.named_parameters()}
+    optimiser = Optimiser(model, SETTINGS, torch.bfloat16)
+    for name, master in optimiser.masters():
+        assert torch.equal(master, exact[name]), name

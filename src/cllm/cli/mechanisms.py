@@ -35,10 +35,16 @@ def list_(*, json: JsonFlag = False) -> None:
         output.result({"mechanisms": records, "sets": sets})
         return
     rows = [
-        (Text(record["name"], "head"), record["title"], record["cost"], _figure(record))
+        (
+            Text(record["name"], "head"),
+            record["title"],
+            record["cost"],
+            record["status"],
+            _figure(record),
+        )
         for record in records
     ]
-    output.print(listing(("mechanism", "what it is", "cost", "measured"), rows))
+    output.print(listing(("mechanism", "what it is", "cost", "status", "gain"), rows))
     output.print(heading("Sets"))
     output.print(
         facts((entry["name"], _members(entry)) for entry in sets),
@@ -74,7 +80,8 @@ def show(
                 ("control", record["control"]),
                 ("not with", ", ".join(record["excludes"])),
                 ("in the set", ", ".join(record["sets"])),
-                ("measured", _figure(record)),
+                ("status", record["status"]),
+                ("gain", _figure(record)),
             ]
         )
     )

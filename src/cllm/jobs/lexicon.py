@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -15,19 +16,29 @@ from cllm.text.corpus import Corpus
 _PIECE_TOKENS = 1 << 22
 
 
-def build_lexicon(corpus: Corpus, mechanisms: Sequence[Mechanism]) -> Lexicon:
-    """The lexicon of a corpus's vocabulary, with roots where a mechanism needs them.
+def write_lexicon(folder: Path, corpus: Corpus, mechanisms: Sequence[Mechanism]) -> None:
+    """Write the lexicon of a corpus's vocabulary, with roots where a mechanism needs them.
 
-    Raises: SettingsError where its tokens have no roots.
+    Of roots the names too, for people. Raises: SettingsError where its tokens have no roots.
     """
     counts = token_counts(corpus)
     ranks = ranks_of(counts)
     if not any("roots" in part.needs for part in mechanisms):
-        return Lexicon(ranks)
-    from cllm.text.roots import token_morphology
+        Lexicon(ranks).save(folder)
+        return
+    from cllm.text.roots import save_roots, token_morphology
 
     found = token_morphology(corpus.tokenizer, counts)
-    return Lexicon(ranks, found.roots, found.affixes, found.root_primes, found.affix_primes)
+    save_roots(folder, found)
+    Lexicon(ranks, found.roots, found.affixes, found.root_primes, found.affix_primes).save(folder)
+
+
+def copy_roots(source: Path, target: Path, vocab_size: int) -> None:
+    """Keep the roots that a model was trained with, if there were any. Raises: IntegrityError."""
+    from cllm.text.roots import has_roots, load_roots, save_roots
+
+    if has_roots(source):
+        save_roots(target, load_roots(source, vocab_size))
 
 
 def token_counts(corpus: Corpus) -> Int64[np.ndarray, " V"]:

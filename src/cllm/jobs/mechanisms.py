@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from typing import Any
 
 from cllm.errors import NotFoundError
@@ -28,6 +29,7 @@ def mechanism_record(name: str) -> dict[str, Any]:
         "title": kind.title,
         "cost": kind.cost,
         "control": kind.control,
+        "status": _status(type(kind).__doc__ or ""),
         "export": kind.export,
         "needs": sorted(kind.needs),
         "excludes": dict(kind.excludes),
@@ -40,6 +42,13 @@ def mechanism_record(name: str) -> dict[str, Any]:
         "explanation": inspect.cleandoc(type(kind).__doc__ or ""),
         "measured": measured().get("mechanisms", {}).get(name),
     }
+
+
+def _status(explanation: str) -> str:
+    """What its docstring says: theorem, hypothesis or measured."""
+    found = re.search(r"Status:\s+(\w+)", explanation)
+    assert found is not None, "a test holds that every mechanism has a status"
+    return found[1]
 
 
 def set_records() -> list[dict[str, Any]]:

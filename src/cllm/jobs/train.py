@@ -102,8 +102,11 @@ def _request(
     settings = _with_a_length(settings)
     corpus = _named_corpus(places, settings, workspace)
     check_request(settings)
+    if corpus is not None:
+        _check_corpus(corpus, settings, workspace)
     if from_model is not None:
         _check_continuation(workspace.models.path(from_model), settings)
+        _check_added(settings)
     return Request(
         places=() if corpus else absolute_places(places),
         model=name,
@@ -210,11 +213,38 @@ def _named_corpus(
     return str(places[0])
 
 
+def _check_corpus(corpus: str, settings: Settings, workspace: Workspace) -> None:
+    """Refuse what a prepared corpus's tokens can't be used for."""
+    from cllm.model.mechanisms.choose import choose
+    from cllm.text.corpus import Corpus
+    from cllm.training.plan import check_words
+
+    chosen = choose(settings.model.mechanisms)
+    if any("roots" in part.needs for part in chosen):
+        kind = Corpus.open(workspace.corpora.path(corpus)).tokenizer.kind
+        check_words(chosen, kind)
+
+
+def _check_added(settings: Settings) -> None:
+    """Refuse mechanisms that would change what a continued model is."""
+    from cllm.model.mechanisms.choose import choose
+
+    if settings.model.mechanisms is None:
+        return
+    for part in choose(settings.model.mechanisms):
+        if part.export != "training":
+            raise SettingsError(
+                f"a continued model keeps its parts, and {part.name} would be another",
+                where="--with",
+                hint="Leave it out, or train a new model without --from.",
+            )
+
+
 def _check_continuation(folder: Path, settings: Settings) -> None:
     """Refuse settings that would change what a continued model is."""
     if not (folder / "tokenizer.json").is_file():
         raise NotFoundError("the model has no tokenizer.json", where=folder)
-    shape = settings.model.model_fields_set - {"tied"}
+    shape = settings.model.model_fields_set - {"tied", "mechanisms"}
     words = settings.text.model_fields_set & {"tokenizer", "vocab_size"}
     for section, names in (("model", shape), ("text", words)):
         for name in sorted(names):

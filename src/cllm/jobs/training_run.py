@@ -14,7 +14,7 @@ from cllm.config import ModelSettings, Settings
 from cllm.errors import InputError, InterruptedRunError, SettingsError
 from cllm.files import read_json, write_json
 from cllm.jobs.compute import Compute, Reader, choose_compute
-from cllm.jobs.lexicon import build_lexicon, pieces
+from cllm.jobs.lexicon import copy_roots, pieces, write_lexicon
 from cllm.jobs.memory import peak_rss_bytes
 from cllm.jobs.model_folder import read_training, write_model
 from cllm.jobs.plots import plot_loss, thin
@@ -97,7 +97,9 @@ class TrainingRun:
         budget = self._budget(settings, corpus, facts, spec)
         self._tell_plan(settings, spec, facts)
         learner = compute.learner(spec, weights, settings.train, lexicon)
-        readings = expected_readings(settings, spec, facts)
+        del weights
+        # From the budget of the first life, so that a resumed run begins alike.
+        readings = expected_readings(settings, spec, facts, budget.train_s if budget else None)
         learner.begin_rows(first_squares(spec, settings.train, lambda: pieces(corpus), readings))
         around = self._surround(corpus, settings, held_out, sampler, compute, stop)
         weights, outcome = self._train(learner, around, corpus, settings, budget, stop)
@@ -166,7 +168,7 @@ class TrainingRun:
                 for name in ModelSettings.model_fields
                 if name not in ("preset", "mechanisms")
             }
-            kept["mechanisms"] = items_of(shape.mechanisms)
+            kept["mechanisms"] = (*items_of(shape.mechanisms), *(settings.model.mechanisms or ()))
             model = settings.model.model_copy(update=kept)
             settings = settings.model_copy(update={"model": model})
         mechanisms = choose(settings.model.mechanisms)
@@ -198,9 +200,11 @@ class TrainingRun:
         source = self._request.from_model
         if source is not None:
             folder = self._workspace.models.path(source)
-            return load_lexicon(folder, read_spec(folder))
+            lexicon = load_lexicon(folder, read_spec(folder))
+            if lexicon is not None:
+                return lexicon
         if not (self._folder / LEXICON).exists():
-            build_lexicon(corpus, mechanisms).save(self._folder)
+            write_lexicon(self._folder, corpus, mechanisms)
         return Lexicon.load(self._folder, corpus.tokenizer.vocab_size)
 
     def _budget(
@@ -364,7 +368,13 @@ class TrainingRun:
         overwrite = request.overwrite or self._is_saved_already()
         with self._workspace.models.write(request.model, overwrite=overwrite) as folder:
             write_model(folder, spec, weights, corpus, training, lexicon)
+            copy_roots(self._roots_folder(), folder, spec.vocab_size)
         figures["seconds_total"] = time.monotonic() - self._began
+
+    def _roots_folder(self) -> Path:
+        """Where the roots lie that this model goes on with, or is made with."""
+        source = self._request.from_model
+        return self._folder if source is None else self._workspace.models.path(source)
 
     def _is_saved_already(self) -> bool:
         """Whether an earlier life of this run has saved the model and was killed after that."""

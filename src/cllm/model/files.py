@@ -133,7 +133,7 @@ def read_spec(folder: Path) -> ModelSpec:
             eos_id=_first_id(config["eos_token_id"]),
             mechanisms=from_records(config["mechanisms"]) if is_own else (),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"the configuration lacks {error}", where=path) from None
     except SettingsError as error:
         raise IntegrityError(

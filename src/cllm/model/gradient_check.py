@@ -79,7 +79,8 @@ def check_gradients(
         errors = [_error(loss, parameter.data.view(-1), int(i), dense.flatten()) for i in places]
         largest = float(dense.abs().max())
         shape = tuple(parameter.shape)
-        found.append(PartCheck(name, shape, len(errors), largest, max(errors)))
+        # Of numpy, as it lets a NaN through.
+        found.append(PartCheck(name, shape, len(errors), largest, float(np.max(errors))))
     return found
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, Int64
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from cllm.errors import IntegrityError
+from cllm.files import write_atomic
 
 LEXICON = "lexicon.safetensors"
 
@@ -41,7 +42,8 @@ class Lexicon:
         """Write `lexicon.safetensors` into an existing folder."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         present = {name: value for name, value in arrays.items() if value is not None}
-        save_file({k: np.ascontiguousarray(v) for k, v in present.items()}, folder / LEXICON)
+        packed = save({name: np.ascontiguousarray(value) for name, value in present.items()})
+        write_atomic(folder / LEXICON, packed)
 
     @classmethod
     def load(cls, folder: Path, vocab_size: int) -> Lexicon:

@@ -11,8 +11,10 @@ from cllm.model.mechanisms.dampening import Dampening
 from cllm.model.mechanisms.einstein import Einstein
 from cllm.model.mechanisms.gamma import Gamma
 from cllm.model.mechanisms.golden import Golden
+from cllm.model.mechanisms.lattice_transform import LatticeTransform
 from cllm.model.mechanisms.mechanism import Mechanism
 from cllm.model.mechanisms.ngram import Ngram
+from cllm.model.mechanisms.reduction import Reduction
 from cllm.model.mechanisms.schumann import Schumann
 from cllm.model.spec import ModelSpec
 from cllm.native import NgramPart, Parts
@@ -26,8 +28,10 @@ def uncompiled(mechanisms: Sequence[Mechanism]) -> list[str]:
 def _is_compiled(part: Mechanism) -> bool:
     if isinstance(part, Gamma):
         return part.kind == "gate"
-    # Golden is a number of the shape, einstein one of the optimiser's.
-    return isinstance(part, Ngram | Dampening | Schumann | Golden | Einstein)
+    if isinstance(part, Reduction):
+        return part.kind == "svd"
+    # Golden is a number of the shape, einstein one of the optimiser's; two act at the end.
+    return isinstance(part, Ngram | Dampening | Schumann | Golden | Einstein | LatticeTransform)
 
 
 def parts_of(spec: ModelSpec) -> Parts:

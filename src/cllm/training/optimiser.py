@@ -88,13 +88,19 @@ class Optimiser:
         self._settings = settings
         named = dict(model.named_parameters())
         kinds = _kinds(named, spec)
+        # Before the weights are rounded.
+        masters = {name: value.detach().clone().float() for name, value in named.items()}
         model.to(dtype)
         self._tables = RowAdagrad(
-            {name: named.pop(name) for name, kind in kinds.items() if kind.update == "rows"}
+            {
+                name: (named.pop(name), masters.pop(name))
+                for name, kind in kinds.items()
+                if kind.update == "rows"
+            }
         )
         self._names = list(named)
         self._weights: list[Tensor] = [named[name] for name in self._names]
-        self._masters = [weight.detach().clone().float() for weight in self._weights]
+        self._masters = list(masters.values())
         self._gradients = [torch.zeros_like(master) for master in self._masters]
         self._moments = {
             "exp_avg": [torch.zeros_like(master) for master in self._masters],

@@ -6,6 +6,7 @@ Each rule is one function; docs/log.md has the runs that it comes from.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import psutil
@@ -16,7 +17,9 @@ from cllm.model.folding import kept
 from cllm.model.lexicon import Lexicon
 from cllm.model.mechanisms.catalogue import measured_gain
 from cllm.model.mechanisms.choose import choose, items_of, with_mechanisms
+from cllm.model.mechanisms.mechanism import Mechanism
 from cllm.model.spec import ModelSpec, spec_from_settings
+from cllm.training.compiled_parts import uncompiled
 from cllm.training.events import Plan
 from cllm.training.scaling import block_parameters, scaling_law, tokens_per_s
 
@@ -70,20 +73,45 @@ def check_request(settings: Settings) -> None:
     """Refuse what can't be before any text is read. Raises: SettingsError."""
     spec_from_settings(settings.model, 1, "small")
     chosen = choose(settings.model.mechanisms)
-    kind = settings.text.tokenizer
-    for part in chosen:
-        if "roots" in part.needs and kind in _WITHOUT_WORDS:
-            raise SettingsError(
-                f"{part.name} needs words with roots, and {kind} are none",
-                where="--with",
-                hint="Use --tokenizer words, unigram or bpe, or leave it out.",
-            )
+    check_words(chosen, settings.text.tokenizer)
+    if settings.train.engine == "compiled" and uncompiled(chosen):
+        raise SettingsError(
+            f"the compiled engine does not have {' and '.join(uncompiled(chosen))}",
+            where="train.engine",
+            hint="Leave the setting out.",
+        )
+    # Neither width nor vocabulary decides the size of tables with rows.
+    sizes = spec_from_settings(settings.model, 2, "small")
+    _check_memory(replace(sizes, mechanisms=tuple(p for p in chosen if p.table_rate > 0)))
     threads, cores = settings.train.threads, psutil.cpu_count() or 1
     if threads is not None and threads > cores:
         raise SettingsError(
             f"{threads} threads are more than the {cores} processors here",
             where="train.threads",
             hint="They would wait for each other. Leave the setting out: one a core is chosen.",
+        )
+
+
+def check_words(chosen: Sequence[Mechanism], tokenizer: str) -> None:
+    """Raises: SettingsError naming a mechanism that needs words where tokens are none."""
+    for part in chosen:
+        if "roots" in part.needs and tokenizer in _WITHOUT_WORDS:
+            raise SettingsError(
+                f"{part.name} needs words with roots, and {tokenizer} are none",
+                where="--with",
+                hint="Use --tokenizer words, unigram or bpe, or leave it out.",
+            )
+
+
+def _check_memory(spec: ModelSpec) -> None:
+    """Refuse tables that this machine can't hold. Raises: SettingsError."""
+    # Twice while they are read or saved, and one sum a row.
+    needed, there_is = 3 * table_bytes(spec), psutil.virtual_memory().available
+    if needed > there_is:
+        raise SettingsError(
+            f"its tables need {needed / 1e9:.1f} GB of memory, and {there_is / 1e9:.1f} are free",
+            where="--with ngram",
+            hint="Choose fewer ngram.rows, ngram.heads or a smaller ngram.row_width.",
         )
 
 
@@ -95,6 +123,7 @@ def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
     """
     train, spec = settings.train, replace(_shape(settings.model, facts), eos_id=facts.eos_id)
     spec = with_mechanisms(spec, choose(settings.model.mechanisms), facts.lexicon)
+    _check_memory(spec)
     seen = _seen_tokens(spec, facts)
     # A run by steps must not depend on how fast the machine was found to be.
     tokens = _USUAL_TOKENS_PER_STEP if facts.train_s is None else _tokens_per_step(seen)
@@ -241,12 +270,17 @@ def _momentum(steps: float) -> float:
     return min(0.9, max(0.8, 0.8 + 0.05 * math.log2(max(steps, 1.0) / 400)))
 
 
-def expected_readings(settings: Settings, spec: ModelSpec, facts: Facts) -> float:
-    """How often the run will read its text; `settings` are decided."""
+def expected_readings(
+    settings: Settings, spec: ModelSpec, facts: Facts, train_s: float | None
+) -> float:
+    """How often the run reads its text, in steps or `train_s`; `settings` are decided."""
     train = settings.train
     assert train.batch_size is not None
-    per_step = train.batch_size * train.accumulate * spec.context
-    tokens = train.steps * per_step if train.steps is not None else _seen_tokens(spec, facts)
+    if train_s is None:
+        assert train.steps is not None
+        tokens = float(train.steps * train.batch_size * train.accumulate * spec.context)
+    else:
+        tokens = train_s * tokens_per_s(spec, facts.flops_per_s)
     return tokens / max(facts.train_tokens, 1)
 
 
@@ -319,7 +353,8 @@ def _memory_bytes(spec: ModelSpec, tokens_per_step: int, threads: int) -> int:
     """Resident memory of the run: the program, weights and moments, and a step's tape."""
     tables = table_bytes(spec)
     dense = spec.num_parameters - tables // 4
-    program, weights = 170 << 20, dense * (4 * (4 + 2 * threads) + 8) + tables
+    # A second copy of the tables while they are saved.
+    program, weights = 170 << 20, dense * (4 * (4 + 2 * threads) + 8) + 2 * tables
     row = (
         2
         * spec.layers

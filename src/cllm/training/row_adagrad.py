@@ -13,15 +13,19 @@ from torch import Tensor, nn
 class RowAdagrad:
     """Steps tables of which each batch reads few rows. No clipping, no decay, no moments.
 
+    `tables` are by name the parameter that computes, and its float32 master.
+
     For each row with gradient g: s ← s + mean(g²), row ← row − rate · g / √s; s, one number a row,
     is all that is kept. The larger it begins, the less a row moves that was touched a few times.
     Source: Duchi 2011, JMLR 12 (Adagrad); one sum a row as in Gupta 2014, arXiv:1412.0193.
     """
 
-    def __init__(self, tables: Mapping[str, nn.Parameter]) -> None:
-        self._tables = dict(tables)
+    def __init__(self, tables: Mapping[str, tuple[nn.Parameter, Tensor]]) -> None:
+        self._tables = {name: table for name, (table, _) in tables.items()}
+        self._masters = {name: master for name, (_, master) in tables.items()}
         self._squares = {
-            name: torch.zeros(len(table), device=table.device) for name, table in tables.items()
+            name: torch.zeros(len(table), device=table.device)
+            for name, table in self._tables.items()
         }
         self._gradients: dict[str, Tensor] = {}
 
@@ -52,14 +56,15 @@ class RowAdagrad:
             squares = self._squares[name]
             squares[rows] += values.square().mean(1)
             steps = values / (squares[rows].sqrt() + 1e-10)[:, None]
-            table = self._tables[name]
-            table.index_add_(0, rows, steps.to(table.dtype), alpha=-rate)
+            table, master = self._tables[name], self._masters[name]
+            master.index_add_(0, rows, steps, alpha=-rate)
+            table[rows] = master[rows].to(table.dtype)
         self.forget()
 
     def state(self) -> dict[str, Tensor]:
         """Tables and sums, for a checkpoint."""
         return {
-            **{f"weight.{name}": table.detach().float() for name, table in self._tables.items()},
+            **{f"weight.{name}": master for name, master in self._masters.items()},
             **{f"row_squares.{name}": value for name, value in self._squares.items()},
         }
 
@@ -67,9 +72,10 @@ class RowAdagrad:
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
         for name, table in self._tables.items():
-            table.copy_(tensors[f"weight.{name}"])
+            self._masters[name].copy_(tensors[f"weight.{name}"])
+            table.copy_(self._masters[name])
             self._squares[name].copy_(tensors[f"row_squares.{name}"])
 
     def weights(self) -> dict[str, Tensor]:
         """The tables by name."""
-        return {name: table.detach().float() for name, table in self._tables.items()}
+        return dict(self._masters)

@@ -40,7 +40,7 @@ NAMES = (
 # What measured best together (docs/mechanisms.md); `none` is the plain model.
 SETS: dict[str, tuple[str, ...]] = {
     "none": (),
-    "crystal": ("ngram", "dampening", "schumann", "gamma"),
+    "crystal": ("ngram", "schumann", "gamma"),
 }
 # What `cllm train` uses unless told otherwise: only what every format can hold.
 DEFAULT: tuple[str, ...] = ()
@@ -67,9 +67,11 @@ def measured() -> dict[str, Any]:
 
 def measured_gain(mechanisms: Iterable[Mechanism]) -> str | None:
     """In words, what a set gained over the plain model; None for one that was not measured."""
-    names = {part.name for part in mechanisms}
+    from cllm.model.mechanisms.choose import choose
+
+    chosen = tuple(mechanisms)
     for name, members in SETS.items():
-        if members and {member.partition(".")[0] for member in members} == names:
+        if members and choose(members) == chosen:
             gain: str | None = measured().get("sets", {}).get(name, {}).get("gain")
             return gain
     return None

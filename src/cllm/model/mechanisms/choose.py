@@ -149,6 +149,7 @@ def from_records(records: Sequence[dict[str, Any]]) -> tuple[Mechanism, ...]:
         if name not in NAMES:
             raise SettingsError(f"there is no mechanism {name!r}", where="config.json")
         found.append(_build(name, values))
+    check_together(found)
     return tuple(found)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, final
 
-from jaxtyping import Float
-from pydantic import Field
+import numpy as np
+from jaxtyping import Float, Float64
+from pydantic import Field, field_validator
 
-from cllm.errors import SettingsError
-from cllm.model.lexicon import Lexicon
 from cllm.model.mechanisms.mechanism import (
     Mechanism,
     ModelSpec,
@@ -33,6 +32,7 @@ class Dampening(Mechanism):
 
     Differs from the first definition: no gate (taps at 0 begin as the plain model by themselves),
     no tap on the position itself (the next matrix holds it) and no exponential pole.
+    `attention_spectrum` is the diagnostic of an attention map.
 
     Shapes: taps [len(lags), C] a layer. Cost: len(lags)·C multiplications a token and layer, a
     state of max(lags) rows. Placebo: as many lags, drawn from 1 to 16.
@@ -53,16 +53,12 @@ class Dampening(Mechanism):
 
     lags: tuple[int, ...] = Field((1, 2, 3), description="How far back each tap reads.")
 
-    def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Mechanism:
-        """Checked. Raises: SettingsError."""
-        del spec, lexicon
-        lags = self.lags
+    @field_validator("lags")
+    @classmethod
+    def _check_lags(cls, lags: tuple[int, ...]) -> tuple[int, ...]:
         if not lags or len(set(lags)) < len(lags) or min(lags) < 1 or max(lags) > _FARTHEST:
-            raise SettingsError(
-                f"{lags} are not different places from 1 to {_FARTHEST} back",
-                where="dampening.lags",
-            )
-        return self
+            raise ValueError(f"these are not different places from 1 to {_FARTHEST} back")
+        return lags
 
     @property
     def reads(self) -> tuple[int, ...]:
@@ -88,3 +84,19 @@ class Dampening(Mechanism):
         for tap, lag in enumerate(self.reads):
             h = h + taps[tap] * reading.rows_back(rows, lag)
         return h
+
+
+def attention_spectrum(weights: Float64[np.ndarray, "T T"]) -> Float64[np.ndarray, " F"]:
+    """The power of an attention map at each frequency over the distance, from 0 to one half.
+
+    The map [query, key] is averaged over queries that see as far as half the window, as a
+    function of the distance 0 … T/2 − 1; power is the squared size of its Fourier transform over
+    that at frequency 0. A head that looks at one distance has a flat spectrum, one that
+    averages over all a spectrum that falls at once.
+    """
+    T = len(weights)
+    reach = max(T // 2, 1)
+    queries = np.arange(reach - 1, T)
+    by_distance = np.stack([weights[queries, queries - back] for back in range(reach)]).mean(1)
+    power: Float64[np.ndarray, " F"] = np.abs(np.fft.rfft(by_distance)) ** 2
+    return power / max(float(power[0]), 1e-300)

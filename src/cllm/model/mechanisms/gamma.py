@@ -93,6 +93,7 @@ class Gamma(Mechanism):
         """The values, modulated by the clock."""
         if self.kind == "gate":
             return v
-        phase = (reading.places.to(v.dtype) * (2 * np.pi / self.period)).cos()
+        # Exact first: 16 bits can't count beyond 256.
+        phase = (reading.places.double() * (2 * np.pi / self.period)).cos().to(v.dtype)
         modulation = 1.0 + p[f"{layer}.strength"][None, :, None] * phase[:, None]
         return v * modulation[..., None]

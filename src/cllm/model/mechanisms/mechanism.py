@@ -181,7 +181,7 @@ def random_for(name: str, seed: int = 0) -> np.random.Generator:
 class ChangesTable(Protocol):
     """Makes the table of token embeddings, or changes it. Folds into it."""
 
-    def table(self, table: Float[Tensor, "V C"] | None, p: Tensors) -> Float[Tensor, "V C"]:
+    def table(self, table: Float[Tensor, "V C"] | None, p: Tensors) -> Float[Tensor, "V C"] | None:
         """The table to use; `table` is None where the plain one is taken away."""
         ...
 
@@ -304,7 +304,7 @@ class AddsLoss(Protocol):
 
 @runtime_checkable
 class FinishesWeights(Protocol):
-    """Rewrites the finished model's weights, without a change of what it says."""
+    """Rewrites the finished model's weights."""
 
     def finish(self, spec: ModelSpec, weights: Weights) -> tuple[ModelSpec, Weights]:
         """Shape and weights to save: a model without this mechanism."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int64, UInt64
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cllm.errors import SettingsError
 from cllm.model.lexicon import Lexicon
@@ -43,8 +43,9 @@ class Ngram(Mechanism):
     rows that the text meets seldom are held back (`first_squares`): where a text was read ten
     times, the tables learned its places by heart and made the model worse than the plain one.
 
-    Shapes: table [ΣP, W], up [C, W]. Cost per token: 2·heads rows of W read, 2·C·W for the
-    projection. Placebo: tables of 2^k rows, reached by multiplying with a random odd number.
+    Shapes: table [ΣP, W], up [C, W]. Cost per token: a row of W read from each table, C·W
+    multiplications for the projection. Placebo: tables of 2^k rows, reached by multiplying with
+    a random odd number.
 
     Source: Svenstrup 2017, arXiv:1709.03933 (hash embeddings); DeepSeek-AI 2026 (Engram).
     Status: measured (docs/mechanisms.md).
@@ -52,13 +53,13 @@ class Ngram(Mechanism):
 
     name: ClassVar = "ngram"
     title: ClassVar = "a memory of what follows two or three tokens, in tables of prime size"
-    cost: ClassVar = "2·C·W multiplications and 2·heads rows a token"
+    cost: ClassVar = "C·W multiplications and a row of each table a token"
     control: ClassVar = "sizes that are powers of two, reached by a random hash"
     export: ClassVar = "refuses"
 
-    orders: tuple[int, ...] = Field((2,), description="Lengths n of the n-grams.")
-    heads: int = Field(2, ge=1, le=16, description="Tables for each length.")
-    rows: int = Field(16_384, ge=2, le=1 << 27, description="Rows of each table, about.")
+    orders: tuple[int, ...] = Field((2, 3), description="Lengths n of the n-grams.")
+    heads: int = Field(1, ge=1, le=16, description="Tables for each length.")
+    rows: int = Field(131_072, ge=2, le=1 << 27, description="Rows of each table, about.")
     row_width: int = Field(64, ge=1, description="Width W of a row.")
     rate: float = Field(0.01, gt=0.0, description="Learning rate of the tables, at its peak.")
     prior: float = Field(
@@ -71,13 +72,16 @@ class Ngram(Mechanism):
         " held back.",
     )
 
+    @field_validator("orders")
+    @classmethod
+    def _check_orders(cls, orders: tuple[int, ...]) -> tuple[int, ...]:
+        if not orders or min(orders) < 2 or len(set(orders)) < len(orders):
+            raise ValueError("these are not different lengths from 2 on")
+        return orders
+
     def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Mechanism:
         """Checked against the vocabulary. Raises: SettingsError."""
         del lexicon
-        if not self.orders or min(self.orders) < 2 or len(set(self.orders)) < len(self.orders):
-            raise SettingsError(
-                f"{self.orders} are not different lengths from 2 on", where="ngram.orders"
-            )
         longest = int(_MOST_BITS / max(math.log2(spec.vocab_size), 1.0))
         if max(self.orders) > longest:
             raise SettingsError(

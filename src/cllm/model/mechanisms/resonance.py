@@ -8,9 +8,8 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from jaxtyping import Float, Float32, Int64, Shaped
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from cllm.errors import SettingsError
 from cllm.model.lexicon import Lexicon
 from cllm.model.mechanisms.mechanism import (
     Mechanism,
@@ -68,6 +67,13 @@ class Resonance(Mechanism):
     )
     only: bool = Field(False, description="These scores instead of those of queries and keys.")
 
+    @field_validator("terms")
+    @classmethod
+    def _check_terms(cls, terms: tuple[Term, ...] | None) -> tuple[Term, ...] | None:
+        if terms is not None and (not terms or len(set(terms)) < len(terms)):
+            raise ValueError("these are not different terms")
+        return terms
+
     @property
     def needs(self) -> frozenset[Need]:
         """Ranks, and roots for their term."""
@@ -91,8 +97,6 @@ class Resonance(Mechanism):
             return self.model_copy(
                 update={"terms": _TERMS if lexicon.roots is not None else _TERMS[1:]}
             )
-        if not self.terms or len(set(self.terms)) < len(self.terms):
-            raise SettingsError(f"{self.terms} are not different terms", where="resonance.terms")
         return self
 
     def parameters(self, spec: ModelSpec) -> dict[str, Parameter | None]:

@@ -93,14 +93,17 @@ class Schumann(Mechanism):
 
         strength = p[f"{layer}.strength"]
         if self.kind == "static":
-            ones = h.new_ones(reading.all_ids.shape[1])
-            return (strength * p["ladder"].to(h.dtype))[None, :, None, None] * (ones.cumsum(0) - 1)
+            # 16 bits can't count beyond 256.
+            exact = torch.promote_types(h.dtype, torch.float32)
+            ones = torch.ones(reading.all_ids.shape[1], dtype=exact, device=h.device)
+            slopes = strength.to(exact) * p["ladder"].to(exact)
+            return slopes[None, :, None, None] * (ones.cumsum(0) - 1)
         if self.placebo:
             h = p["noise"].to(h.dtype)[reading.places[:, -h.shape[1] :] % _NOISE_ROWS]
         kept = F.logsigmoid(h @ p[f"{layer}.gate"].t() + p[f"{layer}.offset"])
         # A sum over a window is too much for 16 bits.
         kept = kept.to(torch.promote_types(kept.dtype, torch.float32))
-        total = -reading.remember(f"schumann.{layer}", kept).cumsum(1).to(h.dtype)
+        total = -reading.remember(f"schumann.{layer}", kept).cumsum(1)
         groups = len(strength) // total.shape[2]
         by_head = total.repeat_interleave(groups, 2).transpose(1, 2)[:, :, None]
         return strength[None, :, None, None] * by_head
