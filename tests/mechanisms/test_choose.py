@@ -49,6 +49,9 @@ def test_a_later_item_wins():
         (["ngram.rows=-3"], ["ngram.rows", "-3"]),
         (["gamma.knd=gate"], ["'knd'", "'kind'"]),
         (["gamma.kind"], ["gamma.kind", "NAME.SETTING=VALUE"]),
+        (["dampening.lags=99"], ["dampening.lags", "1 to 16"]),
+        (["ngram.orders=1"], ["ngram.orders", "from 2 on"]),
+        (["resonance.terms=root,root"], ["resonance.terms", "different"]),
         (["gamma=1"], ["NAME.SETTING=VALUE"]),
         (["golden", "plimpton"], ["golden", "plimpton", "rotary"]),
         (["dampening", "lattice_transform"], ["dampening", "lattice_transform", "channel"]),
@@ -79,6 +82,30 @@ def test_toml_flags_and_python_say_the_same(tmp_path):
     assert choose(resolve(Settings, toml=path).model.mechanisms) == wanted
     given = {"model.mechanisms": ["ngram.orders=2,3", "schumann.kind=static"]}
     assert choose(resolve(Settings, given).model.mechanisms) == wanted
+
+
+def test_toml_switches_on_and_off_by_truth_values(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text("[model.mechanisms]\nngram = true\ngamma = false\n")
+    assert names(resolve(Settings, toml=path).model.mechanisms) == ["ngram"]
+    path.write_text("[model.mechanisms]\ngamma = false\n")
+    assert names(resolve(Settings, toml=path).model.mechanisms) == []
+    path.write_text('[model.mechanisms]\ngamma = "clock"\n')
+    with pytest.raises(SettingsError, match=r"model\.mechanisms\.gamma.*clock"):
+        resolve(Settings, toml=path)
+
+
+def test_the_environment_lists_them_by_lines():
+    environment = {"CLLM_MODEL__MECHANISMS": "ngram.orders=2,3\ngamma"}
+    found = resolve(Settings, environment=environment).model.mechanisms
+    assert names(found) == ["ngram", "gamma"]
+
+
+def test_a_model_on_disk_with_mechanisms_that_can_not_be_is_refused():
+    with pytest.raises(SettingsError, match="no mechanism 'nothing'"):
+        from_records([{"name": "nothing"}])
+    with pytest.raises(SettingsError, match="golden and plimpton"):
+        from_records([{"name": "golden"}, {"name": "plimpton"}])
 
 
 def test_every_mechanism_says_what_it_is():

@@ -96,13 +96,48 @@ def test_none_is_plain_and_a_plan_names_what_is_on(cllm_command: Command, text: 
     assert "of tables" in " ".join(shown.split()) or "ngram" not in plan["mechanisms"]
 
 
+def test_a_continued_model_takes_what_acts_on_training_alone(
+    cllm_command: Command, home: Path, text: Path
+) -> None:
+    last_json(cllm_command("train", text, "--name", "first", "--steps", 3, *QUICK))
+    more = ["train", text, "--name", "more", "--from", "first", "--steps", 3, *QUICK[4:]]
+    done = cllm_command(*more, "--with", "gamma")
+    assert done.returncode == 2
+    assert "--with" in done.stderr and "gamma" in done.stderr
+    last_json(cllm_command(*more, "--with", "einstein"))
+    config = json.loads((home / "models" / "more" / "config.json").read_text())
+    assert config["model_type"] == "qwen3"
+
+
+def test_the_roots_of_a_training_are_kept_and_shown(
+    cllm_command: Command, home: Path, text: Path
+) -> None:
+    items = ["--tokenizer", "words", "--with", "roots"]
+    last_json(cllm_command("train", text, "--name", "kin", "--steps", 3, *items, *QUICK))
+    shown = last_json(cllm_command("roots", "show", "kin", "singing", "--json"))
+    assert shown["is_stored"]
+    theirs = last_json(cllm_command("roots", "show", "kin", "sings", "--json"))
+    assert shown["root_prime"] == theirs["root_prime"]
+
+
+def test_a_corpus_without_words_is_refused_before_it_is_counted(
+    cllm_command: Command, text: Path
+) -> None:
+    last_json(cllm_command("corpora", "add", "bytes", text, "--tokenizer", "bytes", "--json"))
+    done = cllm_command("train", "bytes", "--steps", 2, "--with", "roots")
+    assert done.returncode == 2
+    assert "roots" in done.stderr and "bytes" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--with", "ngrm"], ["Did you mean 'ngram'"]),
         (["--with", "golden", "--with", "plimpton"], ["golden", "plimpton", "together"]),
         (["--with", "roots", "--tokenizer", "bytes"], ["roots", "bytes", "--tokenizer"]),
-        (["--with", "ngram.orders=9"], ["ngram.orders"]),
+        (["--with", "ngram.orders=1"], ["ngram.orders"]),
+        (["--with", "ngram.rows=134217728", "--with", "ngram.heads=16"], ["memory", "ngram.rows"]),
+        (["--with", "roots", "--train.engine", "compiled"], ["train.engine", "roots"]),
     ],
 )
 def test_bad_choices_are_refused_before_any_work(
