@@ -1,14 +1,12 @@
 """Kinship of tokens, against gcds of whole numbers, distances and cosines."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from cllm.errors import SettingsError
-from cllm.model import ModelSpec
 from cllm.model.lexicon import Lexicon
 from cllm.model.mechanisms.choose import choose, with_mechanisms
 from cllm.model.reading import Reading
@@ -115,16 +113,9 @@ def test_a_term_whose_source_is_absent_is_absent(models):
     assert choose(["resonance.terms=root"])[0].needs == {"ranks", "roots"}
 
 
-def test_terms_must_differ(models):
-    plain = ModelSpec(**{**plain_numbers(models), "mechanisms": ()})
-    twice = choose(["resonance"])[0].model_copy(update={"terms": ("phase", "phase")})
+def test_terms_must_differ():
     with pytest.raises(SettingsError, match=r"resonance\.terms.*different"):
-        with_mechanisms(plain, [twice], models.lexicon)
-
-
-def plain_numbers(models) -> dict[str, object]:
-    spec = replace(models.spec(), mechanisms=())
-    return {name: getattr(spec, name) for name in spec.__slots__}
+        choose(["resonance.terms=phase,phase"])
 
 
 def test_alone_it_leaves_queries_and_keys_out(models):

@@ -122,7 +122,7 @@ def confirmation(budget: Budget = "time") -> list[dict[str, Any]]:
     gains = {"t": [1, 2, 3, 4, 5], "u": [2, 3, 3, 3, 4]}
     rows = []
     for text, values in gains.items():
-        for seed, gain in enumerate(values, 1001):
+        for seed, gain in enumerate(values, 2001):
             place: dict[str, Any] = {"phase": "confirm", "budget": budget, "text": text}
             rows += [
                 row("plain", "plain", seed, 2.0, **place),

@@ -71,7 +71,7 @@ def test_a_study_that_is_stopped_goes_on_and_repeats_nothing(
     assert (result["runs"], result["failed"], len(after)) == (12, 0, 12)
     assert after[: len(before)] == before
     assert len({row["id"] for row in after}) == 12
-    assert {row["seed"] for row in after} == {1, 2, 1001, 1002}
+    assert {row["seed"] for row in after} == {1, 2, 2001, 2002}
     assert {(row["engine"], row["steps"], row["tokens"]) for row in after} == {
         ("compiled", 3, 3 * 16 * 128)
     }

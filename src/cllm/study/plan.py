@@ -17,7 +17,7 @@ Budget = Literal["time", "tokens"]
 Cell = tuple[str, Engine, Words]
 
 # The confirmation's seeds lie above all that a screen may use.
-FIRST_CONFIRM_SEED = 1001
+FIRST_CONFIRM_SEED = 2001
 MOST_SEEDS = 500
 # What a run needs beside its time: the process that starts and ends, measured by this project.
 _AROUND_S = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from cllm.model.spec import ModelSpec
@@ -46,4 +47,8 @@ def available_s(asked_s: float, spent_s: float) -> float:
 
 def _saving_s(spec: ModelSpec) -> float:
     # The report takes most of it; weights and moments, 12 bytes each, at a slow disk's speed.
-    return 0.9 + spec.num_parameters * 12 / 200e6
+    # Tables with rows have no moments, but are saved twice: in the checkpoint and in the model.
+    tables = sum(
+        math.prod(kind.shape) for kind in spec.parameters().values() if kind.update == "rows"
+    )
+    return 0.9 + ((spec.num_parameters - tables) * 12 + tables * 8) / 200e6

@@ -77,11 +77,15 @@ class Trainer:
         self._val_nats: list[float] = []
         self._advised: set[str] = set()
         self._stepping_s = 0.0
+        # The best weights so far where no checkpoint has them yet, and their progress.
+        self._best: tuple[Tensors, Progress] | None = None
 
     def restore(self, tensors: Tensors, progress: Progress) -> None:
         """Go on from a checkpoint."""
         self._learner.load_state(tensors)
         self._progress = progress
+        if progress.best_step == progress.step:
+            self._best = (self._best_weights(), progress)
         if isinstance(self._schedule, TimedSchedule):
             self._schedule.restart(progress.step, progress.elapsed_s)
 
@@ -223,8 +227,7 @@ class Trainer:
             last_val_nats=nats,
         )
         if is_best:
-            weights = {f"weight.{name}": value for name, value in self._learner.weights().items()}
-            self._around.checkpoints.save_best(weights, self._progress)
+            self._best = (self._best_weights(), self._progress)
         self._val_nats.append(nats)
         self._around.metrics.write(
             progress.step, val_nats=nats, val_bits_per_byte=bpb, is_best=is_best
@@ -232,6 +235,9 @@ class Trainer:
         self._around.observe(Validated(progress.step, nats, bpb, is_best))
         self._advise(advise_on_overfitting(self._val_nats))
         self._advise(advise_on_loss(self._train_nats, self._settings.learning_rate or 0.0))
+
+    def _best_weights(self) -> Tensors:
+        return {f"weight.{name}": value for name, value in self._learner.weights().items()}
 
     def _advise(self, message: str | None) -> None:
         kind = message.split(" ", 1)[0] if message else ""
@@ -252,6 +258,10 @@ class Trainer:
     def _save(self) -> None:
         self._around.metrics.flush()
         with self._around.profile.span("checkpoints"):
+            # The best before the last, which names it; where both are the same, it holds them.
+            if self._best is not None and self._best[1].step != self._progress.step:
+                self._around.checkpoints.save_best(*self._best)
+                self._best = None
             path = self._around.checkpoints.save_last(self._learner.state(), self._progress)
         self._around.observe(Saved(self._progress.step, path))
 
