@@ -20,6 +20,9 @@ exclude_patterns = ["_build"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "deflist"]
 
+# Two rooms may each have an `Estimate`; signatures name them without their room.
+suppress_warnings = ["ref.python"]
+
 html_theme = "furo"
 html_title = f"CLLM {version}"
 html_static_path: list[str] = []
