@@ -11,7 +11,6 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -23,21 +22,12 @@ from cllm.numbers.leech import leech_minimal_vectors
 from cllm.numbers.nearest_points import nearest_e8
 from cllm.numbers.reduction import is_lll_reduced, lll
 from surroundings import surroundings
+from timing import seconds
 
 GOALS = {"E8": 20e6, "Leech": 1e5}
 GOAL_LLL_S = 2.0
 NUM_POINTS = {"D4": 4_000_000, "E8": 2_000_000, "Leech": 100_000}
 ROWS, BITS = 128, 40
-
-
-def seconds(work: Callable[[], object], runs: int) -> list[float]:
-    """Wall seconds of `runs` runs, after one that is thrown away."""
-    taken = []
-    for _ in range(runs + 1):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return taken[1:]
 
 
 def numpy_e8(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

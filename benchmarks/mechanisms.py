@@ -54,7 +54,7 @@ Work = Callable[[], float]
 def lexicon(size: int) -> Lexicon:
     """A made-up vocabulary: four tokens to a root, and up to two of twelve affixes each."""
     generator = np.random.default_rng(0)
-    primes = np.array(first_primes(12 + size // 4), np.int64)
+    primes = first_primes(12 + size // 4)
     return Lexicon(
         ranks=np.arange(1, size + 1, dtype=np.int32),
         roots=(np.arange(size) // 4).astype(np.int32),
@@ -111,7 +111,7 @@ def arms() -> tuple[dict[str, dict[str, Work]], dict[str, int]]:
         }
         compute, _ = choose_compute(home_folder(), SETTINGS, chosen)
         if compute.kind == "compiled":
-            learner = compute.learner(spec, weights, SETTINGS, words)
+            learner = compute.learner(spec, weights, SETTINGS)
             works[name]["compiled step"] = stepping(learner)
     return works, sizes
 

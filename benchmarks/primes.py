@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +14,7 @@ import sympy
 from sympy.core.cache import clear_cache
 from sympy.ntheory.factor_ import factor_cache
 
+from cllm.jobs.memory import peak_rss_bytes
 from cllm.numbers import arithmetic_tables, primes
 from surroundings import surroundings
 
@@ -71,18 +70,12 @@ def seconds(task: Task) -> tuple[list[float], Any]:
     return taken[1:], result
 
 
-def peak_megabytes() -> float:
-    """The most memory this process ever had, in 10⁶ bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 def main() -> None:
     figures: dict[str, object] = {}
     for name, task in ALONE.items():
         taken, result = seconds(task)
         median, spread = statistics.median(taken), max(taken) - min(taken)
-        peak = round(peak_megabytes())
+        peak = round(peak_rss_bytes() / 1e6)
         print(f"{name:20} {median:10.5f} s ± {spread:.5f} {result:>16,}   peak {peak} MB")
         figures[name] = {"s": median, "spread_s": spread, "peak_mb": peak}
     print(f"\n{'':20} {'cllm':>11} {'sympy':>11} {'times':>7}")

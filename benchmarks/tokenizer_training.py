@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tokenizers import Regex, models, pre_tokenizers, trainers
@@ -16,17 +14,9 @@ from cllm.text.tokenizers import train_tokenizer
 from cllm.text.tokenizers.pieces import PATTERNS
 from python_text import take
 from surroundings import surroundings
+from timing import seconds
 
 GOAL_S = 1.5
-
-
-def seconds(work: Callable[[], object], runs: int) -> list[float]:
-    found = []
-    for _ in range(runs + 1):
-        start = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - start)
-    return found[1:]
 
 
 def library(text: str, vocab_size: int) -> Backend:

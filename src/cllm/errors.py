@@ -11,7 +11,7 @@ CllmError                 every error that a person can cause or meet; exit code
 ├─ IntegrityError         a stored file is truncated, altered or of another version
 ├─ StorageError           the disk is full or can't be written
 ├─ TrainingError          training can't go on (loss or gradients not finite)
-├─ NativeError            the compiled engine is missing, damaged or switched off
+├─ NativeError            the compiled engine is missing, damaged, off, or lacks a part
 └─ InterruptedRunError    stopped by the person; state is saved; exit code 130
 ```
 
@@ -20,6 +20,9 @@ bug and ends with exit code 1.
 """
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 __all__ = [
     "CllmError",
@@ -34,7 +37,14 @@ __all__ = [
     "SettingsError",
     "StorageError",
     "TrainingError",
+    "did_you_mean",
 ]
+
+
+def did_you_mean(wrong: str, known: Iterable[str], *, otherwise: str, cutoff: float = 0.6) -> str:
+    """A hint that names the known name most like a wrong one; `otherwise` where none is."""
+    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=cutoff)
+    return f"Did you mean {close[0]!r}?" if close else otherwise
 
 
 class CllmError(Exception):
@@ -93,7 +103,7 @@ class TrainingError(CllmError):
 
 
 class NativeError(CllmError):
-    """The compiled engine is missing, damaged or switched off; torch can do its work."""
+    """The compiled engine is missing, damaged, off, or lacks a part; torch can do its work."""
 
 
 class InterruptedRunError(CllmError):

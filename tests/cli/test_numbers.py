@@ -11,7 +11,7 @@ from PIL import Image
 from cllm.cli.main import run
 from cllm.cli.whole_numbers import parse_whole
 from cllm.errors import InputError
-from cllm.jobs.reduction import read_matrix
+from cllm.jobs.reduction import read_file, read_matrix
 
 # Palettes of the light and the dark pictures: their paper.
 PAPER = {False: (0xF8, 0xF3, 0xE8), True: (0x0C, 0x10, 0x20)}
@@ -239,6 +239,13 @@ def test_matrices_are_read_exactly():
     expected = read_matrix("1 1/10\n0.25 3\n")
     assert expected == read_matrix('[[1, 0.1], ["1/4", 3]]')
     assert expected[0][1] * 10 == 1 and expected[1][0] * 4 == 1
+
+
+@pytest.mark.parametrize("matrix", ["1 2\n3 5\n", "[[1, 2], [3, 5]]"])
+def test_a_byte_order_mark_is_no_part_of_a_matrix(tmp_path, matrix):
+    # As Windows' Notepad writes "UTF-8 with BOM".
+    (tmp_path / "basis.txt").write_bytes(b"\xef\xbb\xbf" + matrix.encode())
+    assert read_matrix(read_file(str(tmp_path / "basis.txt"))) == [[1, 2], [3, 5]]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ SPEC = ModelSpec(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    save_model(path, SPEC, initial_weights(SPEC, 3), eos_id=0)
+    save_model(path, SPEC, initial_weights(SPEC, 3))
     return path
 
 

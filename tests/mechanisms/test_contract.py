@@ -179,7 +179,7 @@ def test_it_folds_or_stays(models, variant, tmp_path):
         folded = check_folding(models.stirred(spec), models, folder)
         assert folded.mechanisms == ((part,) if part.export == "refuses" else ())
         plain_type = "cllm" if part.export == "refuses" else "qwen3"
-        assert to_config(folded, eos_id=0)["model_type"] == plain_type
+        assert to_config(folded)["model_type"] == plain_type
 
 
 def test_its_control_is_as_large_and_begins_as_well(models, variant):
@@ -313,7 +313,7 @@ def check_folding(model: Transformer, models, folder) -> ModelSpec:
     spec, weights = fold(model.spec, model.weights(), models.lexicon)
     assert spec.mechanisms == kept(model.spec)
     ids = models.ids()
-    save_model(folder, spec, weights, eos_id=spec.eos_id, lexicon=models.lexicon)
+    save_model(folder, spec, weights, models.lexicon)
     again = load_model(folder)
     assert again.spec == spec
     assert (load_lexicon(folder, spec) is None) == (not any(p.needs for p in spec.mechanisms))

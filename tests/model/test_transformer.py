@@ -45,7 +45,7 @@ def random_ids(model: Transformer, rows: int = 2, length: int = 100) -> torch.Te
 @pytest.mark.parametrize("shape", SHAPES)
 def test_logits_equal_those_of_transformers_opening_the_folder(shape, tmp_path):
     model = make_model(shape)
-    save_model(tmp_path, model.spec, model.weights(), eos_id=0)
+    save_model(tmp_path, model.spec, model.weights())
     reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     assert type(reference).__name__ == "Qwen3ForCausalLM"
     ids = random_ids(model)
@@ -58,7 +58,7 @@ def test_logits_equal_those_of_transformers_opening_the_folder(shape, tmp_path):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_saved_and_loaded_weights_are_the_same(shape, tmp_path):
     model = make_model(shape)
-    save_model(tmp_path, model.spec, model.weights(), eos_id=0)
+    save_model(tmp_path, model.spec, model.weights())
     again = load_model(tmp_path)
     assert again.spec == model.spec
     for (name, ours), (_, theirs) in zip(
@@ -165,7 +165,7 @@ def test_settings_that_do_not_fit_are_refused_by_name():
 
 def test_damaged_weights_are_named(tmp_path):
     model = make_model("tied")
-    save_model(tmp_path, model.spec, model.weights(), eos_id=0)
+    save_model(tmp_path, model.spec, model.weights())
     path = tmp_path / "model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

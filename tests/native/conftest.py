@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from cllm.errors import NativeError
 from cllm.model.spec import ModelSpec
 from cllm.model.transformer import Transformer
-from cllm.native import TABLE, Library, Parts, load_library, parameter_places
+from cllm.native import TABLE, Engine, Library, Parts, load_library, named_views, parameter_places
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +44,21 @@ def draw_parameters(spec: ModelSpec, seed: int = 0, parts: Parts | None = None) 
     return np.concatenate(drawn).astype(np.float32)
 
 
+def draw_engine(
+    library: Library,
+    spec: ModelSpec,
+    parts: Parts,
+    threads: int = 1,
+    *,
+    is_bfloat16: bool = False,
+) -> Engine:
+    """An engine whose mechanisms are at work."""
+    engine = Engine(library, spec, parts, threads=threads, is_bfloat16=is_bfloat16)
+    engine.parameters[:] = draw_parameters(spec, parts=parts)
+    engine.table[:] = np.random.default_rng(1).normal(0, 0.5, engine.table.shape)
+    return engine
+
+
 def draw_batch(spec: ModelSpec, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids and targets [rows, length], some of them −1; the first is not."""
     rng = np.random.default_rng(rows * 1000 + length)
@@ -64,19 +79,23 @@ def torch_answer(
     """`nats` summed, their `gradient` divided by the number of targets, and `logits`."""
     model = Transformer(spec).to(dtype)
     named = dict(model.named_parameters())
-    places = parameter_places(spec, parts)
-    assert {place.name for place in places} == named.keys()
-    for place in places:
-        values = torch.from_numpy(parameters[place.start : place.stop].reshape(place.shape))
-        named[place.name].data.copy_(values)
+    views = named_views(spec, parameters, parts)
+    assert views.keys() == named.keys()
+    for name, values in views.items():
+        named[name].data.copy_(torch.from_numpy(values))
     logits = model(torch.from_numpy(ids).long()).double()
-    wanted = torch.from_numpy(targets).long().flatten()
-    nats = F.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=-1, reduction="sum")
-    (nats / int((targets >= 0).sum())).backward()
-    gradient = torch.cat([named[place.name].grad.double().flatten() for place in places])
-    return SimpleNamespace(
-        nats=nats.item(), gradient=gradient.numpy(), logits=logits.detach().numpy()
+    nats = differentiated(logits, torch.from_numpy(targets).long())
+    gradient = torch.cat([named[name].grad.double().flatten() for name in views])
+    return SimpleNamespace(nats=nats, gradient=gradient.numpy(), logits=logits.detach().numpy())
+
+
+def differentiated(logits: torch.Tensor, targets: torch.Tensor) -> float:
+    """Summed nats over targets ≥ 0; the backward pass of their mean has run."""
+    nats = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum"
     )
+    (nats / int((targets >= 0).sum())).backward()
+    return nats.item()
 
 
 def distances_back(ids: torch.Tensor, lag: int, eos_id: int | None) -> torch.Tensor:
@@ -210,18 +229,14 @@ def mechanisms_answer(
     dtype: torch.dtype = torch.float64,
 ) -> SimpleNamespace:
     """As `torch_answer`, with each parameter's gradient by name."""
-    values = {p.name: parameters[p.start : p.stop].reshape(p.shape)
-              for p in parameter_places(spec, parts)}  # fmt: skip
+    values = {**named_views(spec, parameters, parts), TABLE: table}
     p = {name: torch.tensor(value, dtype=dtype, requires_grad=True)
-         for name, value in {**values, TABLE: table}.items()}  # fmt: skip
+         for name, value in values.items()}  # fmt: skip
     ids, targets = (torch.from_numpy(array).long() for array in batch)
     logits = whole_logits(spec, parts, p, ids)
-    nats = F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum"
-    )
-    (nats / int((targets >= 0).sum())).backward()
+    nats = differentiated(logits, targets)
     gradients = {name: value.grad.numpy() for name, value in p.items() if value.grad is not None}
-    return SimpleNamespace(nats=nats.item(), gradients=gradients, logits=logits.detach().numpy())
+    return SimpleNamespace(nats=nats, gradients=gradients, logits=logits.detach().numpy())
 
 
 @pytest.fixture(scope="session")
@@ -231,7 +246,7 @@ def by_formula() -> Callable[..., SimpleNamespace]:
 
 @pytest.fixture(scope="session")
 def draw() -> SimpleNamespace:
-    return SimpleNamespace(parameters=draw_parameters, batch=draw_batch)
+    return SimpleNamespace(parameters=draw_parameters, batch=draw_batch, engine=draw_engine)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 from cllm.config import TrainSettings
 from cllm.model.mechanisms.choose import choose, with_mechanisms
 from cllm.model.spec import ModelSpec
-from cllm.native import TABLE, parameter_places
+from cllm.native import TABLE, named_views
 from cllm.training.compiled_learner import CompiledLearner, scoring_engine
 from cllm.training.compiled_parts import parts_of
 from cllm.training.learner import Rates
@@ -26,10 +26,7 @@ def learner_of(library, draw, items=ALL, **settings):
     spec = spec_of(*items)
     parts = parts_of(spec)
     parameters = draw.parameters(spec, parts=parts)
-    weights = {
-        place.name: parameters[place.start : place.stop].reshape(place.shape)
-        for place in parameter_places(spec, parts)
-    }
+    weights = named_views(spec, parameters, parts)
     if parts.ngram:
         weights[TABLE] = np.zeros((parts.ngram.num_rows, parts.ngram.row_width), np.float32)
     return CompiledLearner(library, spec, weights, decided)

@@ -13,7 +13,7 @@ from cllm.model.mechanisms.dampening import Dampening
 from cllm.model.mechanisms.gamma import Gamma
 from cllm.model.mechanisms.schumann import Schumann
 from cllm.model.spec import ModelSpec
-from cllm.native import TABLE, Engine, NgramPart, Parts, parameter_places
+from cllm.native import TABLE, Engine, NgramPart, Parts, named_views, parameter_places
 from cllm.training.compiled_parts import parts_of, uncompiled
 
 # Of a parameter's gradient: 24 bits and 8 bits of mantissa, through sums of some hundred numbers.
@@ -52,14 +52,6 @@ TOGETHER = {
 }
 
 
-def set_up(library, draw, spec, parts, threads=1, is_bfloat16=False):
-    """An engine whose mechanisms are at work."""
-    engine = Engine(library, spec, parts, threads=threads, is_bfloat16=is_bfloat16)
-    engine.parameters[:] = draw.parameters(spec, parts=parts)
-    engine.table[:] = np.random.default_rng(1).normal(0, 0.5, engine.table.shape)
-    return engine
-
-
 def batch_with_documents(draw, spec, parts, rows, length):
     """Ids and targets; documents end in the middle of windows, one of them right after another."""
     ids, targets = draw.batch(spec, rows, length)
@@ -71,10 +63,7 @@ def batch_with_documents(draw, spec, parts, rows, length):
 def gradients_of(engine, spec, parts, batch):
     """Nats, and each parameter's gradient by name."""
     nats = engine.gradient(*batch, weight=1 / int((batch[1] >= 0).sum()))
-    found = {
-        place.name: engine.gradients[place.start : place.stop].reshape(place.shape)
-        for place in parameter_places(spec, parts)
-    }
+    found = named_views(spec, engine.gradients, parts)
     if parts.ngram:
         found[TABLE] = engine.table_gradient()
     return nats, found
@@ -83,7 +72,7 @@ def gradients_of(engine, spec, parts, batch):
 def check(library, draw, by_formula, spec, parts, sizes, is_bfloat16=False):
     """Nats and gradients against the formula; `sizes` are rows, length and threads."""
     rows, length, threads = sizes
-    engine = set_up(library, draw, spec, parts, threads, is_bfloat16)
+    engine = draw.engine(library, spec, parts, threads, is_bfloat16=is_bfloat16)
     batch = batch_with_documents(draw, spec, parts, rows, length)
     expected = by_formula(spec, parts, engine.parameters, engine.table, batch)
     nats, found = gradients_of(engine, spec, parts, batch)
@@ -204,7 +193,7 @@ def test_controls_are_those_of_the_torch_model(library, draw, by_torch, mechanis
     spec = ModelSpec(13, 12, 2, 2, 1, 4, 8, 300, eos_id=3, mechanisms=mechanisms)
     assert not uncompiled(mechanisms)
     parts = parts_of(spec)
-    engine = set_up(library, draw, spec, parts, 2, is_bfloat16)
+    engine = draw.engine(library, spec, parts, 2, is_bfloat16=is_bfloat16)
     ids, targets = draw.batch(spec, 3, 300)
     ids[ids == 3] = 4
     ids[0, 20] = ids[1, ::50] = 3
@@ -224,7 +213,7 @@ def test_controls_are_those_of_the_torch_model(library, draw, by_torch, mechanis
 @pytest.mark.parametrize("name", TOGETHER)
 def test_scores_and_logits_are_those_of_the_formula(library, draw, by_formula, name):
     parts = TOGETHER[name]
-    learning = set_up(library, draw, SPEC, parts)
+    learning = draw.engine(library, SPEC, parts)
     # As from a file that is mapped into memory.
     table = learning.table.copy()
     table.flags.writeable = False
@@ -270,7 +259,7 @@ def test_the_same_threads_give_the_same_bits(library, draw, threads):
     batch = batch_with_documents(draw, SPEC, parts, 5, 37)
     found = []
     for _ in range(2):
-        engine = set_up(library, draw, SPEC, parts, threads)
+        engine = draw.engine(library, SPEC, parts, threads)
         nats, _ = gradients_of(engine, SPEC, parts, batch)
         found.append((nats, engine.gradients, engine.table_gradient()))
     assert found[0][0] == found[1][0]
@@ -289,7 +278,7 @@ def test_a_batch_that_was_not_finite_leaves_no_trace(library, draw, has_noise, i
     if has_noise:
         parts = replace(parts, gamma_noise=noise(8, 15), forget_noise=noise(11, 15))
     batch = batch_with_documents(draw, spec, parts, 1, 7)
-    fresh = set_up(library, draw, spec, parts, is_bfloat16=is_bfloat16)
+    fresh = draw.engine(library, spec, parts, is_bfloat16=is_bfloat16)
     gradients_of(fresh, spec, parts, batch)
     engine = Engine(library, spec, parts, threads=1, is_bfloat16=is_bfloat16)
     engine.parameters[:] = np.nan

@@ -13,13 +13,6 @@ ADAM = Update(1, 0.01, 0.0, 0.9, 0.95, 1e-8, 0.1, 1.0, 0.0, 0.05)
 MUON = Update(1, 0.01, 0.02, 0.9, 0.95, 1e-8, 0.1, 1.0, 0.95, 0.05)
 
 
-def engine_with_table(library, draw, threads=1):
-    engine = Engine(library, SPEC, PARTS, threads=threads, is_bfloat16=False)
-    engine.parameters[:] = draw.parameters(SPEC, parts=PARTS)
-    engine.table[:] = np.random.default_rng(1).normal(0, 0.5, engine.table.shape)
-    return engine
-
-
 def batch_of(draw, step):
     return draw.batch(SPEC, 3, 7 + step)
 
@@ -27,7 +20,7 @@ def batch_of(draw, step):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("settings", [ADAM, MUON])
 def test_the_sparse_update_equals_the_dense_formula(library, draw, settings, threads):
-    engine = engine_with_table(library, draw, threads)
+    engine = draw.engine(library, SPEC, PARTS, threads)
     table, squares = engine.table.astype(np.float64), np.zeros(len(engine.table))
     touched = np.zeros(len(table), bool)
     for step in range(1, 5):
@@ -44,13 +37,13 @@ def test_the_sparse_update_equals_the_dense_formula(library, draw, settings, thr
         np.testing.assert_allclose(engine.row_squares, squares, rtol=2e-6)
         np.testing.assert_allclose(engine.table, table, atol=1e-6)
     assert 0.01 < touched.mean() < 0.5
-    fresh = engine_with_table(library, draw)
+    fresh = draw.engine(library, SPEC, PARTS)
     np.testing.assert_array_equal(engine.table[~touched], fresh.table[~touched])
 
 
 def test_two_passes_add_up_to_one(library, draw):
     ids, targets = draw.batch(SPEC, 6, 16)
-    whole, halves = (engine_with_table(library, draw, 2) for _ in range(2))
+    whole, halves = (draw.engine(library, SPEC, PARTS, 2) for _ in range(2))
     whole.gradient(ids, targets, weight=0.01)
     halves.gradient(ids[:2], targets[:2], weight=0.01)
     halves.gradient(ids[2:], targets[2:], weight=0.01, is_first=False)
@@ -62,7 +55,7 @@ def test_two_passes_add_up_to_one(library, draw):
 def test_the_number_of_threads_changes_no_bit_of_the_table(library, draw):
     tables = []
     for threads in (1, 2, 3, 7):
-        engine = engine_with_table(library, draw, threads)
+        engine = draw.engine(library, SPEC, PARTS, threads)
         engine.gradient(*batch_of(draw, 0), weight=0.05)
         engine.update(ADAM)
         tables.append(engine.table)
@@ -71,9 +64,9 @@ def test_the_number_of_threads_changes_no_bit_of_the_table(library, draw):
 
 
 def test_it_is_outside_the_norm_and_its_clipping(library, draw):
-    engine = engine_with_table(library, draw)
+    engine = draw.engine(library, SPEC, PARTS)
     engine.gradient(*batch_of(draw, 0), weight=0.05)
-    wide, narrow = (engine_with_table(library, draw) for _ in range(2))
+    wide, narrow = (draw.engine(library, SPEC, PARTS) for _ in range(2))
     for one, clip in ((wide, 1e9), (narrow, 1e-9)):
         one.gradient(*batch_of(draw, 0), weight=0.05)
         norm = one.update(Update(1, 0.01, 0.0, 0.9, 0.95, 1e-8, 0.1, clip, 0.0, 0.05))
@@ -82,7 +75,7 @@ def test_it_is_outside_the_norm_and_its_clipping(library, draw):
 
 
 def test_a_norm_that_is_not_finite_changes_nothing(library, draw):
-    engine = engine_with_table(library, draw)
+    engine = draw.engine(library, SPEC, PARTS)
     engine.gradient(*batch_of(draw, 0), weight=0.05)
     before = engine.table.copy()
     engine.gradients[3] = np.nan

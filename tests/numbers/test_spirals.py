@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cllm.errors import InputError
 from cllm.numbers.spirals import (
     diagonal_counts,
+    golden_places,
     golden_points,
     golden_turns,
     parastichy_counts,
@@ -102,6 +103,19 @@ def test_golden_points_fill_the_disc_evenly():
         ((np.arctan2(points[:, 1], points[:, 0]) / (2 * np.pi)) % 1 * 64).astype(int)
     )
     assert sectors.max() - sectors.min() <= 8
+
+
+def test_golden_places_stand_as_high_as_their_primes_logarithms():
+    places = golden_places(500)
+    assert np.array_equal(places[:, :2], golden_points(500))
+    last = mpmath.log(sympy.prime(500))
+    heights = [float(mpmath.log(sympy.prime(n)) / last) for n in range(1, 501)]
+    assert np.allclose(places[:, 2], heights, rtol=1e-15)
+    # One place is the rim at full height, and none are none.
+    assert golden_places(1)[:, 2].tolist() == [1.0]
+    assert golden_places(0).shape == (0, 3)
+    with pytest.raises(InputError):
+        golden_places(-1)
 
 
 def test_primes_on_the_spirals():

@@ -104,7 +104,7 @@ def losses(events):
 def reference_losses(steps):
     """The same run with transformers' Qwen3 and torch's own AdamW, written out plainly."""
     skipped = ("architectures", "model_type", "torch_dtype")
-    config = {k: v for k, v in to_config(SPEC, eos_id=0).items() if k not in skipped}
+    config = {k: v for k, v in to_config(SPEC).items() if k not in skipped}
     model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**config)).train()
     start = to_qwen3(SPEC, initial_weights(SPEC, 0))
     model.load_state_dict({k: torch.from_numpy(v) for k, v in start.items()}, strict=False)

@@ -110,7 +110,7 @@ def reduce(
     /,
     *,
     delta: Annotated[
-        float, Parameter(name="--delta", help="How well: above 0.25, up to 1; more is shorter.")
+        float, Parameter(name="--delta", help="How well: above 0.25, below 1; more is shorter.")
     ] = 0.99,
     json: JsonFlag = False,
 ) -> None:

@@ -38,17 +38,11 @@ class Compute(Protocol):
     precision: Precision
     flops_per_s: float
 
-    def learner(
-        self,
-        spec: ModelSpec,
-        weights: Weights,
-        settings: TrainSettings,
-        lexicon: Lexicon | None = None,
-    ) -> Learner:
+    def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
         """A model in training; `settings` are decided."""
         ...
 
-    def reader(self, spec: ModelSpec, weights: Weights, lexicon: Lexicon | None = None) -> Reader:
+    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
         """The same weights in float32, for figures and texts."""
         ...
 
@@ -66,9 +60,14 @@ class Compute(Protocol):
 
 
 def choose_compute(
-    home: Path, settings: TrainSettings, mechanisms: Sequence[Mechanism] = ()
+    home: Path,
+    settings: TrainSettings,
+    mechanisms: Sequence[Mechanism] = (),
+    lexicon: Lexicon | None = None,
 ) -> tuple[Compute, str | None]:
     """The faster way that this machine has, and a line to say where it is the slower one.
+
+    `lexicon` is what the mechanisms know of the vocabulary.
 
     What was measured once stays in `home`. Raises: SettingsError, StorageError; NativeError
     when the compiled engine was asked for by name and there is none.
@@ -77,24 +76,18 @@ def choose_compute(
         if settings.engine == "compiled":
             message = f"the compiled engine runs on the CPU, not on {settings.device!r}"
             raise SettingsError(message, where="train.engine")
-        return TorchCompute(settings, home), None
+        return TorchCompute(settings, home, lexicon), None
     from cllm.native import load_library
-    from cllm.training.compiled_parts import uncompiled
+    from cllm.training.compiled_parts import require_compiled
 
-    others = uncompiled(mechanisms)
-    if others:
-        message = f"the compiled engine does not have {' and '.join(others)}"
-        if settings.engine == "compiled":
-            raise SettingsError(message, where="train.engine", hint="Leave the setting out.")
-        return TorchCompute(settings, home), f"Training is several times slower here: {message}"
     try:
+        require_compiled(mechanisms)
         library = load_library(home / "native")
     except NativeError as error:
         if settings.engine == "compiled":
             raise
-        return TorchCompute(
-            settings, home
-        ), f"Training is several times slower here: {error.message}"
+        slower = f"Training is several times slower here: {error.message}"
+        return TorchCompute(settings, home, lexicon), slower
     return CompiledCompute(library, settings, home), None
 
 
@@ -115,24 +108,16 @@ class CompiledCompute:
             self.precision = settings.precision
         self.flops_per_s = _speed(self.learner, self.precision, home, library.identity, settings)
 
-    def learner(
-        self,
-        spec: ModelSpec,
-        weights: Weights,
-        settings: TrainSettings,
-        lexicon: Lexicon | None = None,
-    ) -> Learner:
+    def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
         """A model in training; `settings` are decided."""
         from cllm.training.compiled_learner import CompiledLearner
 
-        del lexicon
         return CompiledLearner(self._library, spec, weights, settings)
 
-    def reader(self, spec: ModelSpec, weights: Weights, lexicon: Lexicon | None = None) -> Reader:
+    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
         """The same weights in float32, for figures and texts."""
         from cllm.training.compiled_learner import scoring_engine
 
-        del lexicon
         return EngineReader(scoring_engine(self._library, spec, weights, threads=self._threads))
 
     def runner(self, learner: Learner) -> Runner:
@@ -162,7 +147,7 @@ class TorchCompute:
 
     kind: EngineKind = "torch"
 
-    def __init__(self, settings: TrainSettings, home: Path) -> None:
+    def __init__(self, settings: TrainSettings, home: Path, lexicon: Lexicon | None = None) -> None:
         import torch
 
         from cllm.training.torch_learner import torch_precision
@@ -170,35 +155,27 @@ class TorchCompute:
         measured = torch_precision(settings.device)
         self.precision = measured if settings.precision == "auto" else settings.precision
         identity = f"torch {torch.__version__} on {settings.device}"
+        self._lexicon = lexicon
         self.flops_per_s = _speed(self.learner, self.precision, home, identity, settings)
 
-    def learner(
-        self,
-        spec: ModelSpec,
-        weights: Weights,
-        settings: TrainSettings,
-        lexicon: Lexicon | None = None,
-    ) -> Learner:
+    def learner(self, spec: ModelSpec, weights: Weights, settings: TrainSettings) -> Learner:
         """A model in training; `settings` are decided."""
         from cllm.training.torch_learner import TorchLearner
 
-        return TorchLearner(spec, weights, settings, lexicon)
+        return TorchLearner(spec, weights, settings, self._lexicon)
 
-    def reader(self, spec: ModelSpec, weights: Weights, lexicon: Lexicon | None = None) -> Reader:
+    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
         """The same weights in float32, for figures and texts."""
         from cllm.infer.torch_runner import TorchRunner
         from cllm.model.transformer import Transformer
 
-        model = Transformer(spec, lexicon).eval()
+        model = Transformer(spec, self._lexicon).eval()
         model.load_weights(weights)
         return TorchRunner(model)
 
     def runner(self, learner: Learner) -> Runner:
         """A writer with the weights as they stand in training."""
-        from cllm.training.torch_learner import TorchLearner
-
-        assert isinstance(learner, TorchLearner)
-        return self.reader(learner.spec, learner.weights(), learner.lexicon)
+        return self.reader(learner.spec, learner.weights())
 
     def phases(self, learner: Learner) -> dict[str, float]:
         """Nothing is known of the inside of torch's steps."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cllm.jobs.number_pictures import DARK, LIGHT, Palette, poster, ramp, save
+from cllm.jobs.number_pictures import DARK, LIGHT, Palette, poster, ramp, save, show_square
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +40,7 @@ def draw_kissing(path: Path, name: str, *, dark: bool = False) -> None:
         _draw_cloud(axes, places, palette)
     else:
         _draw_edges(axes, vectors, places, palette)
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-reach, reach)
+    show_square(axes, reach)
     save(path, figure)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Int32, Int64
 from numpy.typing import NDArray
 
 from cllm.model.lexicon import Lexicon
-from cllm.model.mechanisms.mechanism import Mechanism
+from cllm.model.mechanisms.mechanism import Mechanism, needs_of
 from cllm.text.corpus import Corpus
 
 _PIECE_TOKENS = 1 << 22
@@ -23,7 +23,7 @@ def write_lexicon(folder: Path, corpus: Corpus, mechanisms: Sequence[Mechanism])
     """
     counts = token_counts(corpus)
     ranks = ranks_of(counts)
-    if not any("roots" in part.needs for part in mechanisms):
+    if "roots" not in needs_of(mechanisms):
         Lexicon(ranks).save(folder)
         return
     from cllm.text.roots import save_roots, token_morphology
@@ -33,12 +33,14 @@ def write_lexicon(folder: Path, corpus: Corpus, mechanisms: Sequence[Mechanism])
     Lexicon(ranks, found.roots, found.affixes, found.root_primes, found.affix_primes).save(folder)
 
 
-def copy_roots(source: Path, target: Path, vocab_size: int) -> None:
-    """Keep the roots that a model was trained with, if there were any. Raises: IntegrityError."""
+def copy_roots(sources: Sequence[Path], target: Path, vocab_size: int) -> None:
+    """Keep the roots in the first of the folders that has some. Raises: IntegrityError."""
     from cllm.text.roots import has_roots, load_roots, save_roots
 
-    if has_roots(source):
-        save_roots(target, load_roots(source, vocab_size))
+    for source in sources:
+        if has_roots(source):
+            save_roots(target, load_roots(source, vocab_size))
+            return
 
 
 def token_counts(corpus: Corpus) -> Int64[np.ndarray, " V"]:

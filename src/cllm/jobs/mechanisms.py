@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from typing import Any
 
-from cllm.errors import NotFoundError
+from cllm.errors import NotFoundError, did_you_mean
 from cllm.model.mechanisms.catalogue import NAMES, SETS, measured, mechanism
-from cllm.training.compiled_parts import uncompiled
 
 
 def catalogue_records() -> list[dict[str, Any]]:
@@ -20,8 +18,8 @@ def catalogue_records() -> list[dict[str, Any]]:
 def mechanism_record(name: str) -> dict[str, Any]:
     """What one mechanism is. Raises: NotFoundError with the nearest name."""
     if name not in NAMES:
-        close = difflib.get_close_matches(name.replace("-", "_"), NAMES, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else "`cllm mechanisms` lists them all."
+        lists = "`cllm mechanisms` lists them all."
+        hint = did_you_mean(name.replace("-", "_"), NAMES, otherwise=lists)
         raise NotFoundError(f"there is no mechanism {name!r}", hint=hint)
     kind = mechanism(name).model_validate({})
     return {
@@ -32,9 +30,9 @@ def mechanism_record(name: str) -> dict[str, Any]:
         "status": _status(type(kind).__doc__ or ""),
         "export": kind.export,
         "needs": sorted(kind.needs),
-        "excludes": dict(kind.excludes),
-        "compiled": not uncompiled([kind]),
-        "sets": [key for key, items in SETS.items() if name in {i.split(".")[0] for i in items}],
+        "excludes": _excluded(name),
+        "compiled": kind.is_compiled,
+        "sets": [key for key, members in SETS.items() if name in members],
         "settings": [
             {"name": key, "default": field.default, "help": field.description}
             for key, field in type(kind).model_fields.items()
@@ -42,6 +40,14 @@ def mechanism_record(name: str) -> dict[str, Any]:
         "explanation": inspect.cleandoc(type(kind).__doc__ or ""),
         "measured": measured().get("mechanisms", {}).get(name),
     }
+
+
+def _excluded(name: str) -> dict[str, str]:
+    """What can't be on with it, and why, whichever of the two says so."""
+    said_by_others = {
+        other: why for other in NAMES if (why := mechanism(other).excludes.get(name)) is not None
+    }
+    return {**mechanism(name).excludes, **said_by_others}
 
 
 def _status(explanation: str) -> str:

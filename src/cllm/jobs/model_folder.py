@@ -27,7 +27,7 @@ def write_model(
     from cllm.model import save_model
 
     tokenizer, dialogue = corpus.tokenizer, corpus.dialogue
-    save_model(folder, spec, weights, eos_id=tokenizer.eos_id, lexicon=lexicon)
+    save_model(folder, spec, weights, lexicon)
     template = dialogue.chat_template if dialogue else None
     tokenizer.save(folder, chat_template=template, context=spec.context)
     generation: dict[str, Any] = {

@@ -96,6 +96,12 @@ def dot_area(spacing: float, share: float) -> float:
     return (spacing * share * _ART_POINTS) ** 2
 
 
+def show_square(axes: Axes, half: float) -> None:
+    """Let the picture reach from −half to half in both directions."""
+    axes.set_xlim(-half, half)
+    axes.set_ylim(-half, half)
+
+
 def draw_ulam(path: Path, points: int, *, dark: bool = False) -> None:
     """The primes on Ulam's spiral; the more primes its diagonal has, the louder a dot.
 
@@ -103,11 +109,12 @@ def draw_ulam(path: Path, points: int, *, dark: bool = False) -> None:
     """
     import numpy as np
 
-    from cllm.numbers.spirals import diagonal_counts, prime_mask, ulam_points
+    from cllm.numbers.primes import primes_up_to
+    from cllm.numbers.spirals import diagonal_counts, ulam_points
 
     _check_points(points)
     palette = DARK if dark else LIGHT
-    places = ulam_points(np.flatnonzero(prime_mask(points)).astype(np.int64) + 1)
+    places = ulam_points(primes_up_to(points))
     radius = max(int(np.abs(places).max(initial=1)), 1)
     counts = diagonal_counts(radius)
     # On short diagonals at the corners a few primes are a large share: a prior evens them out.
@@ -128,7 +135,7 @@ def draw_ulam(path: Path, points: int, *, dark: bool = False) -> None:
         cmap=ramp(palette),
         linewidths=0,
     )
-    _square(axes, radius + 0.5)
+    show_square(axes, radius + 0.5)
     save(path, figure)
 
 
@@ -163,7 +170,7 @@ def draw_golden(path: Path, points: int, *, dark: bool = False) -> None:
         cmap=ramp(palette),
         linewidths=0,
     )
-    _square(axes, 1.03)
+    show_square(axes, 1.03)
     save(path, figure)
 
 
@@ -202,13 +209,8 @@ def draw_triples(path: Path, limit: int, *, dark: bool = False) -> None:
         ends = np.array([(short, long), (long, short)])
         for end in (ends[None] * signs[:, None]).reshape(-1, 2):
             axes.plot(*zip(end * 1.008, end * 1.05, strict=True), color=palette.ink, linewidth=0.7)
-    _square(axes, 1.06)
+    show_square(axes, 1.06)
     save(path, figure)
-
-
-def _square(axes: Axes, half: float) -> None:
-    axes.set_xlim(-half, half)
-    axes.set_ylim(-half, half)
 
 
 def _check_points(points: int) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from cllm.errors import InputError, NotFoundError
+from cllm.workspace.names import nearest_names
 
 if TYPE_CHECKING:
     from cllm.numbers.reals import Real
@@ -134,7 +134,13 @@ def factor(number: int) -> Factors:
 
     Small primes are divided out first; what is left may have 70 digits, or be prime itself.
     """
-    from cllm.numbers.arithmetic import divisors
+    from cllm.numbers.arithmetic import (
+        divisor_sum_of,
+        divisors_of,
+        mobius_of,
+        num_divisors_of,
+        totient_of,
+    )
     from cllm.numbers.primes import factorise, is_prime, primes_up_to
 
     _require_short(number, MOST_DIGITS)
@@ -150,16 +156,16 @@ def factor(number: int) -> Factors:
         hint = f"Small primes divided out, a number of up to {MOST_HARD_DIGITS} digits is feasible."
         raise InputError(f"{len(str(rest))} digits are left, which could take days", hint=hint)
     factors |= factorise(rest)
-    count = math.prod(power + 1 for power in factors.values())
+    count = num_divisors_of(factors)
     is_quick = number < 1 << 64 and count <= _MOST_LISTED
     return Factors(
         number=number,
         factors=factors,
-        totient=math.prod(p ** (power - 1) * (p - 1) for p, power in factors.items()),
-        mobius=0 if any(power > 1 for power in factors.values()) else (-1) ** len(factors),
+        totient=totient_of(factors),
+        mobius=mobius_of(factors),
         num_divisors=count,
-        divisor_sum=math.prod((p ** (power + 1) - 1) // (p - 1) for p, power in factors.items()),
-        divisors=divisors(number) if is_quick else None,
+        divisor_sum=divisor_sum_of(factors),
+        divisors=divisors_of(factors) if is_quick else None,
     )
 
 
@@ -185,7 +191,8 @@ def constant(name: str, digits: int) -> str:
     """
     known = constants()
     if name not in known:
-        raise unknown_name("constant", name, list(known))
+        hint = nearest_names(name.lower(), known)
+        raise NotFoundError(f"there is no constant named {name!r}", hint=hint)
     return known[name](digits).digits_text(digits)
 
 
@@ -243,7 +250,8 @@ def spiral_facts(kind: Spiral, points: int) -> SpiralFacts:
     """How the primes lie on a spiral of so many points. Raises: InputError."""
     import numpy as np
 
-    from cllm.numbers.spirals import diagonal_counts, parastichy_counts, prime_mask
+    from cllm.numbers.primes import prime_pi
+    from cllm.numbers.spirals import diagonal_counts, parastichy_counts
 
     if not 1 <= points <= _MOST_SPIRAL:
         hint = f"From 1 to {_MOST_SPIRAL:,}."
@@ -263,18 +271,7 @@ def spiral_facts(kind: Spiral, points: int) -> SpiralFacts:
     best = int(np.argmax(counts[:, column]))
     line, of, primes = (int(counts[best, place]) for place in (0, 1, column))
     slope = 1 if rising_is_better else -1
-    total = int(prime_mask(points).sum())
-    return SpiralFacts(kind, points, total, line, slope, None, of, primes)
-
-
-def unknown_name(what: str, name: str, known: list[str]) -> NotFoundError:
-    """The error for a name that is none of `known`, with the nearest that is."""
-    folded = {other.lower(): other for other in known}
-    close = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
-    hint = f"Did you mean {folded[close[0]]}? " if close else ""
-    return NotFoundError(
-        f"there is no {what} named {name!r}", hint=f"{hint}There are: {', '.join(known)}."
-    )
+    return SpiralFacts(kind, points, prime_pi(points), line, slope, None, of, primes)
 
 
 def _require_short(number: int, most_digits: int) -> None:

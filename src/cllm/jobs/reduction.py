@@ -34,7 +34,8 @@ class Reduction:
 def read_file(name: str) -> str:
     """The text of a file, or of standard input for `-`. Raises: InputError."""
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        # A byte-order mark, as some editors write it, is no part of the text.
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise InputError("there is no such file", where=name) from error
     except (OSError, UnicodeDecodeError) as error:

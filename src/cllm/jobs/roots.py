@@ -12,7 +12,7 @@ from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from cllm.model.lexicon import Lexicon
-    from cllm.text.roots import TokenRoots
+    from cllm.text.roots import Split, TokenRoots
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,14 @@ def word_roots(workspace: Workspace, model: str, text: str, *, limit: int = 12) 
         raise InputError(f"{text!r} is not one word", hint=hint)
     found, is_stored = _roots_of(folder)
     split = found.segmenter.split(word)
-    code = list(found.code_of_split(split))
+    code = found.code_of_split(split)
     known = dict(zip(found.affix_names, found.affix_primes.tolist(), strict=True))
     affixes = [affix for affix in split.affixes if affix in known]
     affix_primes = [known[affix] for affix in affixes]
     rest = Counter(code) - Counter(affix_primes)
     root_prime = next(rest.elements())
     reading = {root_prime: split.root} | dict(zip(affix_primes, affixes, strict=True))
-    relatives = _relatives(found, word, reading)
+    relatives = _relatives(found, word, split, code, reading)
     return WordRoots(
         model=model,
         word=word,
@@ -100,7 +100,7 @@ def word_roots(workspace: Workspace, model: str, text: str, *, limit: int = 12) 
         root_prime=root_prime,
         affixes=affixes,
         affix_primes=affix_primes,
-        code=code,
+        code=list(code),
         relatives=relatives[:limit],
         num_relatives=len(relatives),
         is_stored=is_stored,
@@ -177,8 +177,9 @@ def _families(
 def _roots_of(folder: Path) -> tuple[TokenRoots, bool]:
     """The roots of a model's vocabulary, and whether they are those that the model keeps.
 
-    A model trained with roots keeps the numbers but not the names; these are found anew, in
-    the order of frequency that it keeps too, and the numbers compared.
+    A model trained with roots keeps them with their names. A model whose folder has lost the
+    names keeps the numbers in its lexicon: the roots are found anew, in the order of frequency
+    that it keeps too, and the numbers compared.
     """
     from cllm.text.roots import has_roots, load_roots, require_words, token_morphology
     from cllm.text.tokenizers import Tokenizer
@@ -210,12 +211,13 @@ def _are_equal(lexicon: Lexicon, found: TokenRoots) -> bool:
     )
 
 
-def _relatives(found: TokenRoots, word: str, reading: dict[int, str]) -> list[Relative]:
+def _relatives(
+    found: TokenRoots, word: str, split: Split, code: tuple[int, ...], reading: dict[int, str]
+) -> list[Relative]:
     """Each other word that shares a factor, the nearest first, then by token id."""
     from cllm.text.roots.primes import shared_factors
 
-    near = found.log_gcd(found.segmenter.split(word))
-    code = found.code_of_split(found.segmenter.split(word))
+    near = found.log_gcd(split)
     seen = {word, ""}
     relatives = []
     for token in sorted((near > 0).nonzero()[0].tolist(), key=lambda k: (-near[k], k)):

@@ -216,11 +216,12 @@ def _named_corpus(
 def _check_corpus(corpus: str, settings: Settings, workspace: Workspace) -> None:
     """Refuse what a prepared corpus's tokens can't be used for."""
     from cllm.model.mechanisms.choose import choose
+    from cllm.model.mechanisms.mechanism import needs_of
     from cllm.text.corpus import Corpus
     from cllm.training.plan import check_words
 
     chosen = choose(settings.model.mechanisms)
-    if any("roots" in part.needs for part in chosen):
+    if "roots" in needs_of(chosen):
         kind = Corpus.open(workspace.corpora.path(corpus)).tokenizer.kind
         check_words(chosen, kind)
 

@@ -24,7 +24,7 @@ from cllm.model.files import load_lexicon, read_spec
 from cllm.model.folding import fold
 from cllm.model.lexicon import LEXICON, Lexicon
 from cllm.model.mechanisms.choose import choose, items_of
-from cllm.model.mechanisms.mechanism import Mechanism
+from cllm.model.mechanisms.mechanism import Mechanism, needs_of
 from cllm.text.batches import Batches
 from cllm.text.copying import measure_copying
 from cllm.text.corpus import Corpus
@@ -96,7 +96,7 @@ class TrainingRun:
         weights = self._first_weights(spec, settings.train.seed, lexicon)
         budget = self._budget(settings, corpus, facts, spec)
         self._tell_plan(settings, spec, facts)
-        learner = compute.learner(spec, weights, settings.train, lexicon)
+        learner = compute.learner(spec, weights, settings.train)
         del weights
         # From the budget of the first life, so that a resumed run begins alike.
         readings = expected_readings(settings, spec, facts, budget.train_s if budget else None)
@@ -107,8 +107,7 @@ class TrainingRun:
             self._tell(self._profile(around.profile, compute, learner, outcome))
         del learner
         spec, weights = fold(spec, weights, lexicon)
-        compute, _ = choose_compute(self._workspace.home, settings.train, spec.mechanisms)
-        reader = compute.reader(spec, weights, lexicon)
+        reader = compute.reader(spec, weights)
         figures = self._figures(outcome, settings, spec, corpus)
         figures |= _final_score(held_out, reader, budget.scored_tokens if budget else None)
         self._save(spec, weights, corpus, settings, figures, prompt, lexicon)
@@ -172,7 +171,8 @@ class TrainingRun:
             model = settings.model.model_copy(update=kept)
             settings = settings.model_copy(update={"model": model})
         mechanisms = choose(settings.model.mechanisms)
-        compute, advice = choose_compute(self._workspace.home, settings.train, mechanisms)
+        lexicon = self._lexicon(corpus, mechanisms)
+        compute, advice = choose_compute(self._workspace.home, settings.train, mechanisms, lexicon)
         if advice is not None:
             self._tell(Advised(advice))
         train, minutes = settings.train, settings.train.minutes
@@ -187,7 +187,7 @@ class TrainingRun:
             flops_per_s=compute.flops_per_s,
             train_s=available_s(minutes * 60, spent_s) if is_timed and minutes else None,
             eos_id=corpus.tokenizer.eos_id,
-            lexicon=self._lexicon(corpus, mechanisms),
+            lexicon=lexicon,
         )
         settings, spec = decide(settings, facts)
         write_json(path, settings.model_dump(mode="json"))
@@ -195,7 +195,7 @@ class TrainingRun:
 
     def _lexicon(self, corpus: Corpus, mechanisms: Sequence[Mechanism]) -> Lexicon | None:
         """What mechanisms must know of the vocabulary: as the first life found it."""
-        if not any(part.needs for part in mechanisms):
+        if not needs_of(mechanisms):
             return None
         source = self._request.from_model
         if source is not None:
@@ -368,13 +368,15 @@ class TrainingRun:
         overwrite = request.overwrite or self._is_saved_already()
         with self._workspace.models.write(request.model, overwrite=overwrite) as folder:
             write_model(folder, spec, weights, corpus, training, lexicon)
-            copy_roots(self._roots_folder(), folder, spec.vocab_size)
+            # A plain run does without the code of roots.
+            if lexicon is not None or request.from_model is not None:
+                copy_roots(self._roots_folders(), folder, spec.vocab_size)
         figures["seconds_total"] = time.monotonic() - self._began
 
-    def _roots_folder(self) -> Path:
-        """Where the roots lie that this model goes on with, or is made with."""
+    def _roots_folders(self) -> list[Path]:
+        """Where the roots may lie that this model is made with, or goes on with."""
         source = self._request.from_model
-        return self._folder if source is None else self._workspace.models.path(source)
+        return [self._folder, *([self._workspace.models.path(source)] if source else [])]
 
     def _is_saved_already(self) -> bool:
         """Whether an earlier life of this run has saved the model and was killed after that."""

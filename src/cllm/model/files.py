@@ -15,6 +15,7 @@ from cllm.files import read_json, write_json
 from cllm.model.folding import kept
 from cllm.model.lexicon import LEXICON, Lexicon
 from cllm.model.mechanisms.choose import from_records, to_records
+from cllm.model.mechanisms.mechanism import needs_of
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
 
@@ -76,7 +77,7 @@ def from_qwen3(spec: ModelSpec, tensors: Weights) -> Weights:
     return weights
 
 
-def to_config(spec: ModelSpec, *, eos_id: int) -> dict[str, Any]:
+def to_config(spec: ModelSpec) -> dict[str, Any]:
     """The model's `config.json`, as transformers reads it.
 
     With mechanisms it is of a type of our own, which no other program takes for Qwen3.
@@ -103,8 +104,8 @@ def to_config(spec: ModelSpec, *, eos_id: int) -> dict[str, Any]:
         "attention_dropout": 0.0,
         "use_sliding_window": False,
         "initializer_range": 0.02,
-        "bos_token_id": eos_id,
-        "eos_token_id": eos_id,
+        "bos_token_id": spec.eos_id,
+        "eos_token_id": spec.eos_id,
         "dtype": "float32",
         "torch_dtype": "float32",
     }
@@ -133,7 +134,7 @@ def read_spec(folder: Path) -> ModelSpec:
             eos_id=_first_id(config["eos_token_id"]),
             mechanisms=from_records(config["mechanisms"]) if is_own else (),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"the configuration lacks {error}", where=path) from None
     except SettingsError as error:
         raise IntegrityError(
@@ -149,8 +150,6 @@ def save_model(
     folder: Path,
     spec: ModelSpec,
     weights: Weights,
-    *,
-    eos_id: int,
     lexicon: Lexicon | None = None,
 ) -> None:
     """Write `config.json` and `model.safetensors` (float32) into an existing folder.
@@ -159,19 +158,19 @@ def save_model(
     needs it.
     """
     assert kept(spec) == spec.mechanisms, "the caller folds what can be folded"
-    write_json(folder / CONFIG, to_config(spec, eos_id=eos_id))
+    write_json(folder / CONFIG, to_config(spec))
     save_file(to_qwen3(spec, weights), folder / WEIGHTS, metadata={"format": "pt"})
-    if any(part.needs for part in spec.mechanisms):
+    if needs_of(spec.mechanisms):
         assert lexicon is not None
         lexicon.save(folder)
 
 
 def load_lexicon(folder: Path, spec: ModelSpec) -> Lexicon | None:
     """The model's lexicon, where a mechanism needs one. Raises: IntegrityError."""
-    if not any(part.needs for part in spec.mechanisms):
+    if not needs_of(spec.mechanisms):
         return None
     lexicon = Lexicon.load(folder, spec.vocab_size)
-    if lexicon.roots is None and any("roots" in part.needs for part in spec.mechanisms):
+    if lexicon.roots is None and "roots" in needs_of(spec.mechanisms):
         raise IntegrityError("the file lacks the roots", where=folder / LEXICON)
     return lexicon
 

@@ -7,9 +7,19 @@ from dataclasses import replace
 import numpy as np
 
 from cllm.model.lexicon import Lexicon
-from cllm.model.mechanisms.mechanism import FinishesWeights, Mechanism, ReplacesHead
+from cllm.model.mechanisms.mechanism import (
+    ChangesProjection,
+    ChangesTable,
+    FinishesWeights,
+    Mechanism,
+    ReordersVocabulary,
+    ReplacesHead,
+)
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
+
+# Places where a mechanism's arithmetic on weights is worked in; others are numbers of the shape.
+_WORKS_IN = (ChangesTable, ChangesProjection, ReordersVocabulary, ReplacesHead)
 
 
 def kept(spec: ModelSpec) -> tuple[Mechanism, ...]:
@@ -25,7 +35,7 @@ def fold(spec: ModelSpec, weights: Weights, lexicon: Lexicon | None) -> tuple[Mo
     if len(kept(spec)) == len(spec.mechanisms):
         return spec, weights
     folded = replace(spec, mechanisms=kept(spec))
-    if any(part.export == "folds" for part in spec.mechanisms):
+    if any(part.export == "folds" and isinstance(part, _WORKS_IN) for part in spec.mechanisms):
         weights = _materialised(spec, weights, lexicon)
     for part in spec.mechanisms:
         if isinstance(part, FinishesWeights):

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from cllm.model.lexicon import Lexicon
 from cllm.model.mechanisms.mechanism import Parameter, random_for
 from cllm.model.spec import ModelSpec
-from cllm.model.weights import Weights
+from cllm.model.weights import EMBEDDING_RMS, SHARED_PART, Weights
 
 # See "Initialisation" in docs/log.md for the runs behind these.
-_EMBEDDING_RMS = 0.2
-_SHARED_PART = 0.5
 _HEAD_GAIN = 1.5
 _LOOKING_LAYERS = 2
 _SLOWEST_TURN = 0.02
@@ -37,7 +35,7 @@ def initial_weights(spec: ModelSpec, seed: int, lexicon: Lexicon | None = None) 
         for name, parameter in own.items():
             if parameter is not None and name not in weights:
                 weights[name] = _drawn(parameter, random)
-        mechanism.begin(weights, spec, lexicon, random)
+        mechanism.begin(weights, spec, lexicon)
     return {name: weights[name] for name in spec.parameters()}
 
 
@@ -67,9 +65,9 @@ def _embeddings(drawn: NDArray[np.float32], shared: NDArray[np.float32]) -> NDAr
     rows: NDArray[np.float32] = (
         drawn * np.float32(math.sqrt(width)) / np.linalg.norm(drawn, axis=1, keepdims=True)
     )
-    rows *= np.float32(math.sqrt(1 - _SHARED_PART**2))
-    rows += np.float32(_SHARED_PART * math.sqrt(width)) * shared
-    rows *= np.float32(_EMBEDDING_RMS)
+    rows *= np.float32(math.sqrt(1 - SHARED_PART**2))
+    rows += np.float32(SHARED_PART * math.sqrt(width)) * shared
+    rows *= np.float32(EMBEDDING_RMS)
     return rows
 
 
@@ -89,7 +87,7 @@ def _look_back(
     width, half = spec.head_width, spec.head_width // 2
     frequency = spec.rope_base ** (-np.arange(half) * 2.0 / width)
     turns = frequency > _SLOWEST_TURN
-    scale = math.sqrt(width / max(turns.sum(), 1)) / (_SHARED_PART * math.sqrt(spec.width))
+    scale = math.sqrt(width / max(turns.sum(), 1)) / (SHARED_PART * math.sqrt(spec.width))
     qkv = weights[f"blocks.{layer}.attention.qkv.weight"].reshape(-1, width, spec.width)
     group = spec.heads // spec.kv_heads
     for key_head in range(spec.kv_heads):

@@ -104,9 +104,7 @@ class Attention(nn.Module):
         if parts.replace_scores:
             q = torch.zeros_like(q)
         if reading.isolates_documents:
-            hidden = torch.zeros_like(reading.is_foreign, dtype=q.dtype)
-            hidden = hidden.masked_fill(reading.is_foreign, float("-inf"))
-            bias = hidden if bias is None else bias + hidden
+            bias = reading.document_mask if bias is None else bias + reading.document_mask
         y = attend(q, k, v, bias).transpose(1, 2)
         y = parts.gate(self.layer, y, x, reading)
         mixed: Tensor = self.out(y.reshape(B, T, -1))

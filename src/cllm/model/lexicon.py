@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,28 @@ class Lexicon:
     def vocab_size(self) -> int:
         """Number of entries."""
         return len(self.ranks)
+
+    @property
+    def num_roots(self) -> int:
+        """Number of different roots; words must have been segmented."""
+        assert self.root_primes is not None
+        return len(self.root_primes)
+
+    @property
+    def num_affixes(self) -> int:
+        """Number of different affixes; words must have been segmented."""
+        assert self.affix_primes is not None
+        return len(self.affix_primes) - 1
+
+    def dealt_out(self, order: Int64[np.ndarray, " V"]) -> Lexicon:
+        """The lexicon in which token i has the facts of token order[i]: for controls."""
+        roots, affixes = self.roots, self.affixes
+        return replace(
+            self,
+            ranks=self.ranks[order],
+            roots=None if roots is None else roots[order],
+            affixes=None if affixes is None else affixes[order],
+        )
 
     def save(self, folder: Path) -> None:
         """Write `lexicon.safetensors` into an existing folder."""

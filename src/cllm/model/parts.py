@@ -50,6 +50,8 @@ class Parts(nn.Module):
         self._maps = [part for part in self.all if isinstance(part, MapsLogits)]
         self._losses = [part for part in self.all if isinstance(part, AddsLoss)]
         self.replace_scores = any(part.replaces_scores for part in self.all)
+        # By mechanism and short name: the module that holds a tensor, and its name there.
+        self._places: dict[str, dict[str, tuple[nn.Module, str]]] = {}
         for name, parameter in spec.parameters().items():
             if name.startswith(PREFIX):
                 self._hold(name, nn.Parameter(torch.zeros(parameter.shape)))
@@ -65,6 +67,8 @@ class Parts(nn.Module):
             if part not in module._modules:
                 module.add_module(part, nn.Module())
             module = module.get_submodule(part)
+        own = self._places.setdefault(path[0], {})
+        own[".".join((*path[1:], leaf))] = (module, leaf)
         if isinstance(value, nn.Parameter):
             module.register_parameter(leaf, value)
         else:
@@ -72,10 +76,8 @@ class Parts(nn.Module):
 
     def tensors(self, mechanism: Mechanism) -> dict[str, Tensor]:
         """A mechanism's own tensors by short name."""
-        if mechanism.name not in self._modules:
-            return {}
-        module = self.get_submodule(mechanism.name)
-        return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        places = self._places.get(mechanism.name, {})
+        return {name: getattr(module, leaf) for name, (module, leaf) in places.items()}
 
     def table(self, table: Float[Tensor, "V C"] | None) -> Float[Tensor, "V C"]:
         """The table of embeddings."""

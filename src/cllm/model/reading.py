@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cllm.model.cache import KeyValueCache
@@ -19,13 +19,18 @@ class Reading:
     belongs to the document that it ends.
     """
 
-    isolates_documents = False
-
-    def __init__(self, ids: Int[Tensor, "B T"], cache: KeyValueCache | None, eos_id: int) -> None:
+    def __init__(
+        self,
+        ids: Int[Tensor, "B T"],
+        cache: KeyValueCache | None,
+        eos_id: int,
+        *,
+        isolates_documents: bool = False,
+    ) -> None:
         self.ids, self.cache, self.eos_id = ids, cache, eos_id
-        self._made: dict[str, Tensor] = {}
+        self.isolates_documents = isolates_documents
         self.start = 0 if cache is None else cache.length
-        self.all_ids = self.remember("ids", ids)
+        self._made: dict[str, Tensor] = {}
 
     def remember(self, name: str, new: Tensor) -> Tensor:
         """[B, T, …] values of the new positions; returns those of all positions, [B, S, …].
@@ -39,6 +44,11 @@ class Reading:
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
+
+    @cached_property
+    def all_ids(self) -> Int[Tensor, "B S"]:
+        """The ids of all positions; kept only where a mechanism asks for them."""
+        return self.remember("ids", self.ids)
 
     @cached_property
     def places(self) -> Int[Tensor, "B S"]:
@@ -56,11 +66,14 @@ class Reading:
         return torch.where(follows, positions, torch.zeros_like(positions)).cummax(1).values
 
     @cached_property
-    def is_foreign(self) -> Bool[Tensor, "B 1 T S"]:
-        """Whether a key is of an earlier document than a query."""
+    def document_mask(self) -> Float[Tensor, "B 1 T S"]:
+        """−∞ where a key is of an earlier document than a query, else 0."""
         T = self.ids.shape[1]
         positions = torch.arange(self.all_ids.shape[1], device=self.ids.device)
-        return (positions < self.document_starts[:, -T:, None])[:, None]
+        is_foreign = (positions < self.document_starts[:, -T:, None])[:, None]
+        return torch.zeros(is_foreign.shape, device=self.ids.device).masked_fill(
+            is_foreign, float("-inf")
+        )
 
     def ids_back(self, lag: int) -> Int[Tensor, "B T"]:
         """The token `lag` places before each new one; eos where that is another document's."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from cllm.config import ModelSettings
 from cllm.errors import SettingsError
 from cllm.model.mechanisms.mechanism import Mechanism, Parameter
+from cllm.model.weights import reading_deviation
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,12 @@ class ModelSpec:
         return sum(math.prod(shape) for shape in self.parameter_shapes().values())
 
     @property
+    def num_row_parameters(self) -> int:
+        """Of those, the numbers of tables of which a step touches few rows."""
+        kinds = self.parameters().values()
+        return sum(math.prod(kind.shape) for kind in kinds if kind.update == "rows")
+
+    @property
     def plain(self) -> ModelSpec:
         """The same model without mechanisms."""
         return replace(self, mechanisms=())
@@ -73,7 +80,7 @@ class ModelSpec:
 
 def _plain_parameters(spec: ModelSpec) -> dict[str, Parameter]:
     width, head_width = spec.width, spec.head_width
-    deviation = 0.02 * (768 / width) ** 0.5
+    deviation = reading_deviation(width)
     gains, head_gains = Parameter((width,), 1.0), Parameter((head_width,), 1.0)
     heads = (spec.heads * head_width, spec.kv_heads * head_width, spec.kv_heads * head_width)
     halves = (spec.mlp_width, spec.mlp_width)

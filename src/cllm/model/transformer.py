@@ -100,8 +100,8 @@ class Transformer(nn.Module):
         self, ids: Int[Tensor, "B T"], cache: KeyValueCache | None
     ) -> tuple[Float[Tensor, "B T V"], Float[Tensor, "V C"]]:
         """Logits in the order of the table's rows, and the table."""
-        parts, reading = self.mechanisms, Reading(ids, cache, self.spec.eos_id)
-        reading.isolates_documents = self.isolates_documents
+        parts = self.mechanisms
+        reading = Reading(ids, cache, self.spec.eos_id, isolates_documents=self.isolates_documents)
         table = parts.table(None if self.embedding is None else self.embedding.weight)
         order = parts.order()
         x = parts.add(F.embedding(ids if order is None else order[ids], table), reading)

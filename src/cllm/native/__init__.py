@@ -26,7 +26,7 @@ The code itself is C++ in `source/`, to be read in this order:
 """
 
 from cllm.native.engine import PHASES, Engine, Update, product_peak
-from cllm.native.layout import Place, Shape, parameter_places
+from cllm.native.layout import Place, Shape, named_views, parameter_places
 from cllm.native.library import Library, find_library, load_library
 from cllm.native.parts import TABLE, NgramPart, Parts
 
@@ -42,6 +42,7 @@ __all__ = [
     "Update",
     "find_library",
     "load_library",
+    "named_views",
     "parameter_places",
     "product_peak",
 ]

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cllm.errors import SettingsError
 from cllm.native.parts import Parts
 
@@ -115,6 +118,16 @@ def parameter_places(shape: Shape, parts: Parts | None = None) -> list[Place]:
         places.append(Place(name, start, size))
         start = places[-1].stop
     return places
+
+
+def named_views(
+    shape: Shape, array: NDArray[np.float32], parts: Parts | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Each parameter's part of one row of all, by name."""
+    return {
+        place.name: array[place.start : place.stop].reshape(place.shape)
+        for place in parameter_places(shape, parts)
+    }
 
 
 def _mechanism_shapes(shape: Shape, parts: Parts) -> dict[str, tuple[int, ...]]:

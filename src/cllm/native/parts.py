@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cllm.errors import SettingsError
 
-# The names of the input memory's table and of its optimiser's state.
+# The name of the input memory's table.
 TABLE = "mechanisms.ngram.table"
 _MOST_LAG = 512
 _MOST_ROWS = 2**31

@@ -1,11 +1,13 @@
 """Arithmetic functions of one number from its factors: totient, Möbius, divisors and others.
 
+Those that end in `_of` take the factors as `factorise` gives them: {prime: power}.
 Their tables over all numbers up to a limit are in `arithmetic_tables`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import SupportsIndex
 
 from cllm.numbers.checks import require_memory
@@ -17,10 +19,12 @@ _INTEGER_BYTES = 40
 
 def totient(n: SupportsIndex) -> int:
     """φ(n): how many of 1..n are coprime to n. Raises: InputError for n below 1."""
-    result = 1
-    for prime, power in factorise(n).items():
-        result *= prime ** (power - 1) * (prime - 1)
-    return result
+    return totient_of(factorise(n))
+
+
+def totient_of(factors: Mapping[int, int]) -> int:
+    """φ of the number with these factors."""
+    return math.prod(prime ** (power - 1) * (prime - 1) for prime, power in factors.items())
 
 
 def mobius(n: SupportsIndex) -> int:
@@ -28,8 +32,12 @@ def mobius(n: SupportsIndex) -> int:
 
     Raises: InputError for n below 1.
     """
-    powers = factorise(n).values()
-    return 0 if any(power > 1 for power in powers) else (-1) ** len(powers)
+    return mobius_of(factorise(n))
+
+
+def mobius_of(factors: Mapping[int, int]) -> int:
+    """μ of the number with these factors."""
+    return 0 if any(power > 1 for power in factors.values()) else (-1) ** len(factors)
 
 
 def von_mangoldt(n: SupportsIndex) -> float:
@@ -48,13 +56,23 @@ def radical(n: SupportsIndex) -> int:
 
 def num_divisors(n: SupportsIndex) -> int:
     """How many positive numbers divide n. Raises: InputError for n below 1."""
-    return math.prod(power + 1 for power in factorise(n).values())
+    return num_divisors_of(factorise(n))
+
+
+def num_divisors_of(factors: Mapping[int, int]) -> int:
+    """How many positive numbers divide the number with these factors."""
+    return math.prod(power + 1 for power in factors.values())
 
 
 def divisor_sum(n: SupportsIndex) -> int:
     """σ(n): the sum of the positive divisors of n. Raises: InputError for n below 1."""
-    factors = factorise(n).items()
-    return math.prod((prime ** (power + 1) - 1) // (prime - 1) for prime, power in factors)
+    return divisor_sum_of(factorise(n))
+
+
+def divisor_sum_of(factors: Mapping[int, int]) -> int:
+    """σ of the number with these factors."""
+    sums = ((prime ** (power + 1) - 1) // (prime - 1) for prime, power in factors.items())
+    return math.prod(sums)
 
 
 def divisors(n: SupportsIndex) -> list[int]:
@@ -62,8 +80,15 @@ def divisors(n: SupportsIndex) -> list[int]:
 
     Raises: InputError for n below 1, or for more divisors than memory holds.
     """
-    factors = factorise(n)
-    count = math.prod(power + 1 for power in factors.values())
+    return divisors_of(factorise(n))
+
+
+def divisors_of(factors: Mapping[int, int]) -> list[int]:
+    """The positive divisors, ascending, of the number with these factors.
+
+    Raises: InputError for more divisors than memory holds.
+    """
+    count = num_divisors_of(factors)
     require_memory(_INTEGER_BYTES * count, f"A list of {count:,} divisors")
     found = [1]
     for prime, power in factors.items():

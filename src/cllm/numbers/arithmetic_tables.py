@@ -16,7 +16,7 @@ from cllm.numbers.compiled import compiled
 
 
 def smallest_prime_factors(limit: SupportsIndex) -> Int64[np.ndarray, " N"]:
-    """The least prime that divides n, and 1 for n = 1. 12 bytes a number."""
+    """The least prime that divides n, and 1 for n = 1. 12 bytes a number while it is made."""
     last = _checked(limit, 12)
     factors = np.zeros(last + 1, np.int64)
     _fill_factors(factors)
@@ -24,7 +24,7 @@ def smallest_prime_factors(limit: SupportsIndex) -> Int64[np.ndarray, " N"]:
 
 
 def totients(limit: SupportsIndex) -> Int64[np.ndarray, " N"]:
-    """Euler's φ(n). 16 bytes a number."""
+    """Euler's φ(n). 20 bytes a number while it is made."""
     last = _checked(limit, 20)
     factors, values = smallest_prime_factors(last), np.zeros(last + 1, np.int64)
     _fill_totients(factors, values)
@@ -32,7 +32,7 @@ def totients(limit: SupportsIndex) -> Int64[np.ndarray, " N"]:
 
 
 def mobius_table(limit: SupportsIndex) -> Int8[np.ndarray, " N"]:
-    """Möbius' μ(n). 9 bytes a number while it is made."""
+    """Möbius' μ(n). 13 bytes a number while it is made."""
     last = _checked(limit, 13)
     factors, values = smallest_prime_factors(last), np.zeros(last + 1, np.int8)
     _fill_mobius(factors, values)
@@ -40,7 +40,10 @@ def mobius_table(limit: SupportsIndex) -> Int8[np.ndarray, " N"]:
 
 
 def von_mangoldt_table(limit: SupportsIndex) -> Float64[np.ndarray, " N"]:
-    """Λ(n) in nats: log p at the powers of a prime p, else 0. 24 bytes a number."""
+    """Λ(n) in nats: log p at the powers of a prime p, else 0.
+
+    36 bytes a number while it is made.
+    """
     last = _checked(limit, 36)
     factors = smallest_prime_factors(last)
     is_prime = factors == np.arange(last + 1)
@@ -58,7 +61,7 @@ def von_mangoldt_table(limit: SupportsIndex) -> Float64[np.ndarray, " N"]:
 
 
 def divisor_counts(limit: SupportsIndex) -> Int64[np.ndarray, " N"]:
-    """How many positive numbers divide n. 16 bytes a number."""
+    """How many positive numbers divide n. 20 bytes a number while it is made."""
     last = _checked(limit, 20)
     factors, values = smallest_prime_factors(last), np.zeros(last + 1, np.int64)
     _fill_divisor_counts(factors, values)

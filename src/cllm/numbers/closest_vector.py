@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from flint import fmpz_mat
+from flint import fmpq, fmpz_mat
 from jaxtyping import Shaped
 
 from cllm.errors import InputError
@@ -63,12 +63,8 @@ def round_off(basis: Rows, target: Target) -> LatticePoint:
     """
     problem = _Problem.of(basis, target)
     integral_gram_schmidt(problem.rows)
-    matrix = fmpz_mat(problem.rows)
-    transposed = matrix.transpose()
-    inner = matrix * fmpz_mat([[value] for value in problem.target])
-    solved = (matrix * transposed).solve(inner)
-    ratios = [Fraction(int(row[0].p), int(row[0].q)) for row in solved.tolist()]
-    return problem.point([_rounded(ratio.numerator, ratio.denominator) for ratio in ratios])
+    ratios = problem.solved(problem.target)
+    return problem.point([_rounded(int(ratio.p), int(ratio.q)) for ratio in ratios])
 
 
 def closest_vector(basis: Rows, target: Target) -> LatticePoint:
@@ -93,7 +89,8 @@ def closest_vector(basis: Rows, target: Target) -> LatticePoint:
             least = distances.min()
             for vector in vectors[distances == least].tolist():
                 best = min(best, (int(least), vector))
-    return given.point(given.coefficients_of(best[1]))
+    # Whole numbers, for the vector is in the lattice.
+    return given.point([int(ratio.p) for ratio in given.solved(best[1])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +122,21 @@ class _Problem:
         product = fmpz_mat([list(coefficients)]) * fmpz_mat(self.rows)
         return [int(value) for value in product.entries()]
 
-    def coefficients_of(self, vector: Sequence[int]) -> list[int]:
-        """Of a vector in the lattice."""
+    def solved(self, vector: Sequence[int]) -> list[fmpq]:
+        """The coefficients in the basis of the vector's part within the span."""
         matrix = fmpz_mat(self.rows)
         inner = matrix * fmpz_mat([[value] for value in vector])
-        solved = (matrix * matrix.transpose()).solve(inner)
-        return [int(row[0].p) for row in solved.tolist()]
+        coefficients: list[fmpq] = (matrix * matrix.transpose()).solve(inner).entries()
+        return coefficients
 
     def point(self, coefficients: Sequence[int]) -> LatticePoint:
         scaled = self.vector(coefficients)
         distance = sum((a - b) ** 2 for a, b in zip(scaled, self.target, strict=True))
-        values = [Fraction(value, self.denominator) for value in scaled]
-        is_whole = all(value.denominator == 1 for value in values)
-        vector = exact_array([scaled], self.denominator)[0]
+        common = math.gcd(self.denominator, *scaled)
+        lowest = [value // common for value in scaled]
         return LatticePoint(
             exact_array([list(coefficients)], 1)[0],
-            np.array([int(value) for value in values], object) if is_whole else vector,
+            exact_array([lowest], self.denominator // common)[0],
             Fraction(distance, self.denominator**2),
         )
 

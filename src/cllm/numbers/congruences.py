@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from cllm.errors import InputError
-from cllm.numbers.arithmetic import totient
+from cllm.numbers.arithmetic import totient, totient_of
 from cllm.numbers.checks import require_memory, short_text, whole_number
 from cllm.numbers.primes import factorise
 
@@ -149,7 +149,8 @@ def primitive_root(modulus: SupportsIndex) -> int:
     Source: Gauss, Disquisitiones Arithmeticae, 1801, §§ 57 and 92.
     """
     divisor = whole_number(modulus, "modulus", 1)
-    odd_primes = [prime for prime in factorise(divisor) if prime > 2]
+    factors = factorise(divisor)
+    odd_primes = [prime for prime in factors if prime > 2]
     has_one = divisor in (1, 2, 4) or (len(odd_primes) == 1 and divisor % 4 != 0)
     if not has_one:
         raise InputError(
@@ -157,7 +158,7 @@ def primitive_root(modulus: SupportsIndex) -> int:
             where="modulus",
             hint="Only 1, 2, 4, the powers of an odd prime and twice those have one.",
         )
-    size = totient(divisor)
+    size = totient_of(factors)
     exponents = [size // prime for prime in factorise(size)]
     for candidate in range(divisor):
         if math.gcd(candidate, divisor) == 1 and all(

@@ -10,6 +10,7 @@ import math
 from fractions import Fraction
 
 from cllm.errors import InputError
+from cllm.numbers.checks import whole_number
 
 # Written as the prototype writes it; in lowest terms it is 1/48000.
 LAMBDA = Fraction(3, 144000)
@@ -20,9 +21,7 @@ def remaining_share(num_steps: int) -> Fraction:
 
     Raises: InputError for a negative number. Cost: a numerator of 15.6 bits a step.
     """
-    if num_steps < 0:
-        raise InputError(f"{num_steps} is less than 0", where="num_steps")
-    return (1 - LAMBDA) ** num_steps
+    return (1 - LAMBDA) ** whole_number(num_steps, "num_steps", 0)
 
 
 def half_life_steps() -> float:

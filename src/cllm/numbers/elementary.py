@@ -48,82 +48,82 @@ def log2(digits: SupportsIndex = 50) -> Real:
 
 def exp(x: Number, digits: SupportsIndex | None = None) -> Real:
     """e^x."""
-    return _applied(arb.exp, x, digits, {0: 1})
+    return _applied(arb.exp, x, digits, 0, 1)
 
 
 def log(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The natural logarithm. Raises: InputError for x ≤ 0."""
     number = _argument(x, digits)
     _require(number.sign() > 0, "log", "only numbers above 0 have a real logarithm")
-    return _applied(arb.log, number, digits, {1: 0})
+    return _applied(arb.log, number, digits, 1, 0)
 
 
 def sin(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The sine of x radians."""
-    return _applied(arb.sin, x, digits, {0: 0})
+    return _applied(arb.sin, x, digits, 0, 0)
 
 
 def cos(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The cosine of x radians."""
-    return _applied(arb.cos, x, digits, {0: 1})
+    return _applied(arb.cos, x, digits, 0, 1)
 
 
 def tan(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The tangent of x radians. A pole lies at no rational x."""
-    return _applied(arb.tan, x, digits, {0: 0})
+    return _applied(arb.tan, x, digits, 0, 0)
 
 
 def asin(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The angle from −π/2 to π/2 whose sine is x. Raises: InputError for |x| > 1."""
     number = _argument(x, digits)
     _require_unit("asin", number)
-    return _applied(arb.asin, number, digits, {0: 0})
+    return _applied(arb.asin, number, digits, 0, 0)
 
 
 def acos(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The angle from 0 to π whose cosine is x. Raises: InputError for |x| > 1."""
     number = _argument(x, digits)
     _require_unit("acos", number)
-    return _applied(arb.acos, number, digits, {1: 0})
+    return _applied(arb.acos, number, digits, 1, 0)
 
 
 def atan(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The angle between −π/2 and π/2 whose tangent is x."""
-    return _applied(arb.atan, x, digits, {0: 0})
+    return _applied(arb.atan, x, digits, 0, 0)
 
 
 def sinh(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The hyperbolic sine (e^x − e^−x) / 2."""
-    return _applied(arb.sinh, x, digits, {0: 0})
+    return _applied(arb.sinh, x, digits, 0, 0)
 
 
 def cosh(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The hyperbolic cosine (e^x + e^−x) / 2."""
-    return _applied(arb.cosh, x, digits, {0: 1})
+    return _applied(arb.cosh, x, digits, 0, 1)
 
 
 def tanh(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The hyperbolic tangent sinh x / cosh x."""
-    return _applied(arb.tanh, x, digits, {0: 0})
+    return _applied(arb.tanh, x, digits, 0, 0)
 
 
 def asinh(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The number whose hyperbolic sine is x."""
-    return _applied(arb.asinh, x, digits, {0: 0})
+    return _applied(arb.asinh, x, digits, 0, 0)
 
 
 def acosh(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The number ≥ 0 whose hyperbolic cosine is x. Raises: InputError for x < 1."""
     number = _argument(x, digits)
     _require(number >= 1, "acosh", "no hyperbolic cosine is below 1")
-    return _applied(arb.acosh, number, digits, {1: 0})
+    return _applied(arb.acosh, number, digits, 1, 0)
 
 
 def atanh(x: Number, digits: SupportsIndex | None = None) -> Real:
     """The number whose hyperbolic tangent is x. Raises: InputError for |x| ≥ 1."""
     number = _argument(x, digits)
     _require(abs(number) < 1, "atanh", "hyperbolic tangents lie between −1 and 1")
-    return _applied(arb.atanh, number, digits, {0: 0})
+    return _applied(arb.atanh, number, digits, 0, 0)
 
 
 def sqrt(x: Number, digits: SupportsIndex | None = None) -> Real:
@@ -180,13 +180,13 @@ def _applied(
     function: Callable[[arb], arb],
     x: Number,
     digits: SupportsIndex | None,
-    rational_values: dict[int, int],
+    argument: int,
+    value: int,
 ) -> Real:
-    """The function at x, exactly where `rational_values` has x."""
+    """The function at x; `value` at `argument`, the one rational x where it is rational."""
     number = _argument(x, digits)
-    for argument, value in rational_values.items():
-        if number.exact is not None and number.exact == argument:
-            return rational_real(fmpq(value), number.digits)
+    if number.exact is not None and number.exact == argument:
+        return rational_real(fmpq(value), number.digits)
     return Real(lambda bits: function(number.enclosure(bits)), number.digits)
 
 

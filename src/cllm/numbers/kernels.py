@@ -104,9 +104,12 @@ def log_gcd_features(numbers: Int64[np.ndarray, " N"]) -> Features:
     Raises: InputError.
     """
     _check(numbers, numbers[:0], 0)
-    factors = [factorise(number) for number in numbers.tolist()]
-    owned = [[p**e for p, most in own.items() for e in range(1, most + 1)] for own in factors]
-    base_of = {p**e: p for own in factors for p, most in own.items() for e in range(1, most + 1)}
+    owned: list[list[int]] = []
+    base_of: dict[int, int] = {}
+    for number in numbers.tolist():
+        bases = {p**e: p for p, most in factorise(number).items() for e in range(1, most + 1)}
+        owned.append(list(bases))
+        base_of |= bases
     labels = sorted(base_of)
     return _features(owned, labels, [math.log(base_of[label]) for label in labels])
 

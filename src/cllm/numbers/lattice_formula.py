@@ -129,7 +129,7 @@ def ratios(rank: SupportsIndex) -> tuple[Fraction, Fraction]:
 
 
 def density(rank: SupportsIndex, digits: int = 50) -> Real:
-    """log₂(n/p_n): how thin the primes are at the n-th, in bits; never above −1 + ½.
+    """log₂(n/p_n): how thin the primes are at the n-th, in bits; log₂(2/3) at the most.
 
     Raises: InputError for a rank beyond `nth_prime`.
     """
@@ -141,7 +141,7 @@ def formula_table(count: SupportsIndex) -> Float64[np.ndarray, "N F"]:
     """The components of ranks 1..count as floats, one column for each of `COLUMNS`.
 
     Waves, ratios and density are within 2·10⁻¹⁵ of the balls, O within that share of its size.
-    Raises: InputError for a negative count or one beyond memory. Cost: 400 bytes a rank.
+    Raises: InputError for a negative count or one beyond memory. Cost: 336 bytes a rank.
     """
     number = whole_number(count, "count", 0)
     require_memory(_BYTES_PER_RANK * number, f"a table of {number:,} ranks")

@@ -17,8 +17,6 @@ from jaxtyping import Float, Float64, Int32, Shaped
 
 from cllm.errors import InputError
 from cllm.numbers import leech, root_lattices
-from cllm.numbers.leech_decoder import nearest_leech
-from cllm.numbers.nearest_points import nearest_a2, nearest_d4, nearest_e8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +45,22 @@ class Lattice:
 NAMES = ("A2", "D4", "E8", "Leech")
 
 
+def known_name(name: str) -> str:
+    """`name`, given in any case, as `NAMES` has it.
+
+    Raises: InputError for another name, with the nearest.
+    """
+    by_lower = {known.lower(): known for known in NAMES}
+    if name.lower() in by_lower:
+        return by_lower[name.lower()]
+    near = difflib.get_close_matches(name.lower(), by_lower, 1)
+    hint = f"Did you mean {by_lower[near[0]]}?" if near else f"There are {', '.join(NAMES)}."
+    raise InputError(f"no lattice is called {name!r}", hint=hint)
+
+
 def named_lattice(name: str) -> Lattice:
     """The lattice called `name`, in any case. Raises: InputError for another name."""
-    key = _key(name)
+    key = known_name(name)
     if key == "A2":
         simple = root_lattices.A2_SIMPLE
         return Lattice(key, 2, simple, 1.0, 2, 6, math.sqrt(3.0), math.sqrt(2.0 / 3.0))
@@ -72,7 +83,7 @@ def minimal_vectors(name: str) -> Int32[np.ndarray, "K n"]:
         "E8": root_lattices.e8_roots,
         "Leech": leech.leech_minimal_vectors,
     }
-    return vectors[_key(name)]()
+    return vectors[known_name(name)]()
 
 
 def minimal_points(name: str) -> Float64[np.ndarray, "K n"]:
@@ -81,7 +92,7 @@ def minimal_points(name: str) -> Float64[np.ndarray, "K n"]:
     Raises: InputError for another name.
     """
     vectors = minimal_vectors(name)
-    if _key(name) == "A2":
+    if known_name(name) == "A2":
         return root_lattices.plane_of_a2(vectors)
     return vectors * named_lattice(name).scale
 
@@ -93,13 +104,17 @@ def nearest_point(
 
     Raises: InputError for another name, or points that do not fit (see `nearest_e8`).
     """
+    # Not at the top: they load numba, which the facts of a lattice do without.
+    from cllm.numbers.leech_decoder import nearest_leech
+    from cllm.numbers.nearest_points import nearest_a2, nearest_d4, nearest_e8
+
     decoders = {"A2": nearest_a2, "D4": nearest_d4, "E8": nearest_e8, "Leech": nearest_leech}
     if points.ndim != 2:
         raise InputError(
             f"points of shape {list(points.shape)} are no list of points",
             hint="Give an array of shape [N, dimension], one point a row.",
         )
-    return decoders[_key(name)](points, threads)
+    return decoders[known_name(name)](points, threads)
 
 
 def coxeter_projection(name: str) -> Float64[np.ndarray, "K 2"]:
@@ -110,7 +125,7 @@ def coxeter_projection(name: str) -> Float64[np.ndarray, "K 2"]:
     Orthogonal projection, so that lengths are never larger than in the lattice; turned so that a
     farthest point lies to the right. Raises: InputError for another name.
     """
-    key = _key(name)
+    key = known_name(name)
     if key == "Leech":
         axes = leech.leech_plane()
     else:
@@ -120,12 +135,3 @@ def coxeter_projection(name: str) -> Float64[np.ndarray, "K 2"]:
     x, y = flat[int(np.argmax(lengths))] / lengths.max()
     turned: Float64[np.ndarray, "K 2"] = flat @ np.array([[x, -y], [y, x]])
     return turned
-
-
-def _key(name: str) -> str:
-    by_lower = {known.lower(): known for known in NAMES}
-    if name.lower() in by_lower:
-        return by_lower[name.lower()]
-    near = difflib.get_close_matches(name.lower(), by_lower, 1)
-    hint = f"Did you mean {by_lower[near[0]]}?" if near else f"There are {', '.join(NAMES)}."
-    raise InputError(f"no lattice is called {name!r}", hint=hint)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from cllm.errors import InputError
-from cllm.numbers.checks import require_memory
+from cllm.numbers.checks import require_memory, whole_number
 
 # Few enough points to stay in the second-level cache, and enough to make up for a task's cost.
 _BATCH = 1 << 14
@@ -42,9 +42,7 @@ def run_in_batches(
 
     `work` says whether its points could be decoded. Raises: InputError when some could not.
     """
-    if threads is not None and threads < 1:
-        raise InputError(f"{threads} threads can do no work", where="threads")
-    num_threads = threads or os.cpu_count() or 1
+    num_threads = os.cpu_count() or 1 if threads is None else whole_number(threads, "threads", 1)
     starts = range(0, num_points, _BATCH)
     spans = [(start, min(start + _BATCH, num_points)) for start in starts]
     if num_threads == 1 or len(spans) < 2:

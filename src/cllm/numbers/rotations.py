@@ -80,10 +80,7 @@ def nearest_rotation(angle: float | Fraction, max_denominator: int) -> Rotation:
     balls. Raises: InputError for an angle that is not finite or beyond 10⁶, or a denominator
     beyond 10¹⁰. Cost: √(2·max_denominator) steps.
     """
-    bound = whole_number(max_denominator, "max_denominator", 1)
-    if bound > _MOST_DENOMINATOR:
-        hint = f"The most is {_MOST_DENOMINATOR:,}."
-        raise InputError(f"a denominator up to {bound:,} takes too long to search", hint=hint)
+    bound = whole_number(max_denominator, "max_denominator", 1, _MOST_DENOMINATOR)
     if not -1e6 <= angle <= 1e6:
         raise InputError(f"{angle} is no angle that can be reduced", hint="From −10⁶ to 10⁶.")
     exact = Fraction(angle)
@@ -114,9 +111,7 @@ def givens(size: int, first: int, second: int, rotation: Rotation) -> fmpq_mat:
     """
     if not (0 <= first < size and 0 <= second < size) or first == second:
         raise InputError(f"({first}, {second}) is no plane of {size} dimensions")
-    matrix = fmpq_mat(size, size)
-    for axis in range(size):
-        matrix[axis, axis] = 1
+    matrix = _identity(size)
     cos, sin = (fmpq(part.numerator, part.denominator) for part in (rotation.cos, rotation.sin))
     matrix[first, first] = matrix[second, second] = cos
     matrix[second, first], matrix[first, second] = sin, -sin
@@ -128,9 +123,7 @@ def compose(size: int, turns: Iterable[Turn]) -> fmpq_mat:
 
     Raises: InputError. Cost: numbers grow by the bits of each denominator.
     """
-    matrix = fmpq_mat(size, size)
-    for axis in range(size):
-        matrix[axis, axis] = 1
+    matrix = _identity(size)
     for first, second, rotation in turns:
         matrix = givens(size, first, second, rotation) * matrix
     return matrix
@@ -186,6 +179,13 @@ def plimpton_frequencies(head_width: int, base: float) -> Float64[np.ndarray, " 
     Source: this project, after the triples (m² − 1, 2m, m² + 1).
     """
     return step_angles(plimpton_integers(head_width, base))
+
+
+def _identity(size: int) -> fmpq_mat:
+    matrix = fmpq_mat(size, size)
+    for axis in range(size):
+        matrix[axis, axis] = 1
+    return matrix
 
 
 def _neighbours(tangent: int, shift: int, bound: int) -> tuple[tuple[int, int], tuple[int, int]]:

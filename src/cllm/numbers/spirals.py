@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64, UInt64
 
 from cllm.errors import InputError
 from cllm.numbers.checks import require_memory, whole_number
-from cllm.numbers.primes import is_prime, primes_up_to
+from cllm.numbers.primes import first_primes, is_prime, primes_up_to
 
 # 1/φ² = (3 − √5)/2, the golden angle as a fraction of a turn, with 128 bits after the point.
 _GOLDEN_BITS = (3 * 2**128 - math.isqrt(5 * 2**256)) >> 1
@@ -112,13 +112,24 @@ def golden_points(count: int) -> Float64[np.ndarray, "N 2"]:
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
 
+def golden_places(count: int) -> Float64[np.ndarray, "N 3"]:
+    """The golden spiral in space: `golden_points`, point n at height log p_n / log p_count.
+
+    p_n is the n-th prime, so heights rise to 1. Raises: InputError for a negative count or one
+    beyond memory.
+    """
+    points = golden_points(count)
+    heights = np.log(first_primes(count))
+    return np.column_stack([points, heights / heights[-1:]])
+
+
 def prime_mask(count: int) -> Bool[np.ndarray, " N"]:
     """Which of 1..count are prime: place i stands for i + 1. Raises: InputError."""
     number = whole_number(count, "count", 0)
     require_memory(3 * number, f"the primes among {number:,} points")
     mask = np.zeros(number, np.bool_)
     if number:
-        mask[primes_up_to(number).astype(np.int64) - 1] = True
+        mask[primes_up_to(number) - 1] = True
     return mask
 
 
@@ -132,7 +143,7 @@ def diagonal_counts(radius: int) -> Int64[np.ndarray, "D 4"]:
     far = whole_number(radius, "radius", 0)
     width = 2 * far + 1
     require_memory(64 * width * width, f"a spiral of {width * width:,} points")
-    points = ulam_points(np.flatnonzero(prime_mask(width * width)).astype(np.int64) + 1)
+    points = ulam_points(primes_up_to(width * width))
     offsets = np.arange(-2 * far, 2 * far + 1)
     rising = np.bincount(points[:, 1] - points[:, 0] + 2 * far, minlength=len(offsets))
     falling = np.bincount(points[:, 1] + points[:, 0] + 2 * far, minlength=len(offsets))

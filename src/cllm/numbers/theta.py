@@ -6,7 +6,9 @@ Source: Conway and Sloane, SPLAG, chapter 4.
 
 from __future__ import annotations
 
-from cllm.errors import InputError
+from cllm.numbers.arithmetic import divisors
+from cllm.numbers.checks import whole_number
+from cllm.numbers.lattices import known_name
 
 
 def theta_series(name: str, num_terms: int) -> list[int]:
@@ -14,12 +16,9 @@ def theta_series(name: str, num_terms: int) -> list[int]:
 
     O(num_terms²) operations. Raises: InputError for another name or fewer than one term.
     """
-    if num_terms < 1:
-        raise InputError(f"{num_terms} terms are none", where="num_terms")
-    terms = {"a2": _a2, "d4": _d4, "e8": _e8, "leech": _leech}
-    if name.lower() not in terms:
-        raise InputError(f"no lattice is called {name!r}", hint="There are A2, D4, E8 and Leech.")
-    return [1, *terms[name.lower()](num_terms - 1)]
+    count = whole_number(num_terms, "num_terms", 1) - 1
+    terms = {"A2": _a2, "D4": _d4, "E8": _e8, "Leech": _leech}
+    return [1, *terms[known_name(name)](count)]
 
 
 def ramanujan_tau(num_terms: int) -> list[int]:
@@ -34,16 +33,16 @@ def ramanujan_tau(num_terms: int) -> list[int]:
 
 def divisor_power_sum(m: int, power: int) -> int:
     """σₖ(m), the sum of the k-th powers of the divisors of m ≥ 1."""
-    return sum(d**power for d in _divisors(m))
+    return sum(d**power for d in divisors(m))
 
 
 def _a2(count: int) -> list[int]:
     # The character mod 3: 0, 1, −1 for d ≡ 0, 1, 2.
-    return [6 * sum((0, 1, -1)[d % 3] for d in _divisors(m)) for m in range(1, count + 1)]
+    return [6 * sum((0, 1, -1)[d % 3] for d in divisors(m)) for m in range(1, count + 1)]
 
 
 def _d4(count: int) -> list[int]:
-    return [24 * sum(d for d in _divisors(m) if d % 2) for m in range(1, count + 1)]
+    return [24 * sum(d for d in divisors(m) if d % 2) for m in range(1, count + 1)]
 
 
 def _e8(count: int) -> list[int]:
@@ -54,7 +53,3 @@ def _leech(count: int) -> list[int]:
     tau = ramanujan_tau(count)
     weights = [divisor_power_sum(m, 11) for m in range(1, count + 1)]
     return [65520 * (a - b) // 691 for a, b in zip(weights, tau, strict=True)]
-
-
-def _divisors(m: int) -> list[int]:
-    return [d for d in range(1, m + 1) if m % d == 0]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cllm.errors import NotFoundError
+from cllm.errors import NotFoundError, did_you_mean
 
 Words = Literal["bpe", "words"]
 Role = Literal["plain", "arm", "placebo"]
@@ -68,8 +67,7 @@ def arms(
             found[entry["name"]] = _arm(entry["name"], tuple(entry["members"]), needs)
     for name in only:
         if name not in found:
-            close = difflib.get_close_matches(name, found, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(found)}."
+            hint = did_you_mean(name, found, otherwise=f"There are: {', '.join(found)}.")
             raise NotFoundError(f"there is no mechanism, variant or set {name!r}", hint=hint)
     return [found[name] for name in dict.fromkeys(only)] if only else everything
 

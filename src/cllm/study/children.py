@@ -19,7 +19,7 @@ from cllm.errors import InputError
 from cllm.jobs.stopping import listen_for_stop
 from cllm.jobs.workspace import Workspace, open_workspace
 from cllm.study.plan import Run, StudySettings
-from cllm.study.results import Row
+from cllm.study.results import Row, has_figure
 
 _KEPT = (
     "val_bits_per_byte",
@@ -103,7 +103,7 @@ def run_all(
             for future in done:
                 run = active.pop(future)
                 row = future.result()
-                if row.get("val_bits_per_byte") is not None:
+                if has_figure(row):
                     row["curve"] = _curve(home / "runs" / row.pop("run"))
                 _remove(open_workspace(home), run.model)
                 ended(run, row)

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cllm.study.plan import FIRST_CONFIRM_SEED, Budget, Cell
-from cllm.study.results import Row
+from cllm.study.plan import Budget, Cell
+from cllm.study.results import Row, has_figure
 from cllm.study.statistics import (
     UNDECIDED,
     Estimate,
@@ -44,8 +44,6 @@ class Screened:
     parameters: int
     plain_parameters: int
     steps_ratio: float
-    training_s: float
-    plain_training_s: float
     verdict: str
 
 
@@ -69,8 +67,6 @@ class Confirmed:
     placebo_by_text: dict[str, Estimate]
     bits_per_byte: dict[str, float]
     plain_bits_per_byte: dict[str, float]
-    steps: dict[str, int]
-    plain_steps: dict[str, int]
     verdict: str
 
 
@@ -98,8 +94,8 @@ _PLAIN = ("plain", "plain")
 
 def find(rows: Sequence[Row]) -> Findings:
     """Compare the runs of a study. Runs without a figure count as failed."""
-    good = [row for row in rows if row.get("val_bits_per_byte") is not None]
-    failed = [(row["id"], row.get("error", "no figure")) for row in rows if row not in good]
+    good = [row for row in rows if has_figure(row)]
+    failed = [(row["id"], row.get("error", "no figure")) for row in rows if not has_figure(row)]
     screen = _by_arm([row for row in good if row["phase"] == "screen"])
     noise = _gain_noise(screen)
     return Findings(
@@ -132,7 +128,7 @@ def _gain_noise(groups: _Groups) -> Noise:
         plain = arms.get(_PLAIN, {})
         for key, runs in arms.items():
             if key != _PLAIN:
-                found.append(_gains(plain, runs, sorted(set(runs) & set(plain))))
+                found.append(_gains(plain, runs))
     return typical_noise(found)
 
 
@@ -151,12 +147,11 @@ def _screened(groups: _Groups, noise: Noise) -> list[Screened]:
     for (_, _, engine, tokenizer), arms in groups.items():
         plain = arms.get(_PLAIN, {})
         for (name, role), runs in arms.items():
-            seeds = sorted(set(runs) & set(plain))
+            seeds = _shared(plain, runs)
             if role != "arm" or not seeds:
                 continue
-            gains = _gains(plain, runs, seeds)
-            placebo = arms.get((name, "placebo"), {})
-            controls = _gains(plain, placebo, sorted(set(placebo) & set(plain)))
+            gains = _gains(plain, runs)
+            controls = _gains(plain, arms.get((name, "placebo"), {}))
             gain = statistics.fmean(gains)
             control = statistics.fmean(controls) if controls else None
             margin = noise.margin(len(gains))
@@ -178,8 +173,6 @@ def _screened(groups: _Groups, noise: Noise) -> list[Screened]:
                     parameters=runs[seeds[0]]["num_parameters"],
                     plain_parameters=plain[seeds[0]]["num_parameters"],
                     steps_ratio=_mean(runs, seeds, "steps") / _mean(plain, seeds, "steps"),
-                    training_s=_mean(runs, seeds, "seconds_training"),
-                    plain_training_s=_mean(plain, seeds, "seconds_training"),
                     verdict=verdict(
                         gain,
                         control,
@@ -191,9 +184,14 @@ def _screened(groups: _Groups, noise: Noise) -> list[Screened]:
     return sorted(found, key=lambda entry: -entry.gain)
 
 
-def _gains(plain: _Scores, runs: _Scores, seeds: Sequence[int]) -> list[float]:
-    """Percent fewer bits per byte than the plain model of the same seed."""
-    return [_percent(plain[seed], plain[seed], runs[seed]) for seed in seeds]
+def _shared(*runs: _Scores) -> list[int]:
+    """The seeds that all of them have."""
+    return sorted(set.intersection(*map(set, runs)))
+
+
+def _gains(plain: _Scores, runs: _Scores) -> list[float]:
+    """Percent fewer bits per byte than the plain model of the same seed, seed by seed."""
+    return [_percent(plain[s], plain[s], runs[s]) for s in _shared(plain, runs)]
 
 
 def _percent(plain: Row, worse: Row, better: Row) -> float:
@@ -236,14 +234,11 @@ def _confirm(
     gains, controls, overs = {}, {}, {}
     for text, roles in texts.items():
         plain, runs, placebo = plains[text], roles["arm"], roles["placebo"]
-        seeds = sorted(set(runs) & set(plain))
-        if seeds:
-            gains[text] = _gains(plain, runs, seeds)
-        controlled = sorted(set(placebo) & set(plain))
-        if controlled:
-            controls[text] = _gains(plain, placebo, controlled)
-        both = sorted(set(seeds) & set(controlled))
-        if both:
+        if found := _gains(plain, runs):
+            gains[text] = found
+        if found := _gains(plain, placebo):
+            controls[text] = found
+        if both := _shared(plain, placebo, runs):
             overs[text] = [_percent(plain[s], placebo[s], runs[s]) for s in both]
     if not gains:
         return None
@@ -251,7 +246,7 @@ def _confirm(
     control = stratified(list(controls.values())) if controls else None
     over = stratified(list(overs.values())) if overs else None
     arms = {text: texts[text]["arm"] for text in gains}
-    common = {text: sorted(set(arms[text]) & set(plains[text])) for text in gains}
+    common = {text: _shared(plains[text], arms[text]) for text in gains}
     return Confirmed(
         arm=names[0],
         budget=budget,
@@ -266,8 +261,6 @@ def _confirm(
         placebo_by_text={text: paired(values) for text, values in controls.items()},
         bits_per_byte={t: _mean(arms[t], common[t], "val_bits_per_byte") for t in gains},
         plain_bits_per_byte={t: _mean(plains[t], common[t], "val_bits_per_byte") for t in gains},
-        steps={t: round(_mean(arms[t], common[t], "steps")) for t in gains},
-        plain_steps={t: round(_mean(plains[t], common[t], "steps")) for t in gains},
         verdict=_confirmed_verdict(gain, control, over),
     )
 
@@ -287,7 +280,7 @@ def equal_steps(rows: Sequence[Row]) -> dict[Cell, int]:
     """Steps for equal tokens by text, engine and tokeniser: the plain model's at equal time."""
     found: dict[Cell, list[int]] = defaultdict(list)
     for row in rows:
-        is_plain = row["role"] == "plain" and row.get("val_bits_per_byte") is not None
-        if is_plain and row["budget"] == "time" and row["seed"] >= FIRST_CONFIRM_SEED:
+        is_plain = row["role"] == "plain" and has_figure(row)
+        if is_plain and row["budget"] == "time" and row["phase"] == "confirm":
             found[row["text"], row["engine"], row["tokenizer"]].append(row["steps"])
     return {key: max(1, round(statistics.median(steps))) for key, steps in found.items()}

@@ -112,11 +112,8 @@ def study_mechanisms(
     screened = arms(records, sets, settings.only)
     confirmed = arms(records, sets, settings.sets)
     results = Results(folder / "results.jsonl")
-    if tuple(phases) == ("report",):
-        if not results.rows():
-            hint = "Make the runs first: cllm study mechanisms"
-            raise NotFoundError("there are no results of a study", where=folder, hint=hint)
-    else:
+    is_report_alone = tuple(phases) == ("report",)
+    if not is_report_alone:
         with only_one(folder):
             study = _Study(folder, settings, places, results, observe)
             try:
@@ -131,9 +128,13 @@ def study_mechanisms(
                     where=folder,
                     hint="The same command goes on from there.",
                 ) from None
+    rows = results.rows()
+    if is_report_alone and not rows:
+        hint = "Make the runs first: cllm study mechanisms"
+        raise NotFoundError("there are no results of a study", where=folder, hint=hint)
     manifest = read_json(folder / "study.json")
-    findings = find(results.rows())
-    measured = write_report(folder, findings, results.rows(), manifest, records)
+    findings = find(rows)
+    measured = write_report(folder, findings, rows, manifest, records)
     return Done(findings, measured, folder / "report.md")
 
 
@@ -222,7 +223,7 @@ class _Study:
         for runs, parallel in parts:
             waiting = [run for run in runs if run.id not in done]
             count += len(waiting)
-            seconds += expected_s(waiting, parallel) or 0.0
+            seconds += expected_s(waiting, parallel)
         if count:
             self._observe(Planned(count, None if self._settings.steps else seconds))
 

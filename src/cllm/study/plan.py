@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -108,15 +109,8 @@ def plan_screen(
     rounds: Sequence[Round], settings: StudySettings, *, text: str, threads: int
 ) -> list[Run]:
     """Every arm, its placebo and the plain model, seed by seed, each seed in a mixed order."""
-    runs: list[Run] = []
-    for seed in range(1, settings.seeds + 1):
-        block: list[Run] = []
-        for group in rounds:
-            same = _Same("screen", text, group, settings, threads)
-            block.append(same.plain(seed))
-            block += [run for arm in group.arms for run in same.pair(arm, seed)]
-        runs += _mixed(block, f"screen {seed}")
-    return runs
+    seeds = range(1, settings.seeds + 1)
+    return _plan("screen", seeds, [text], rounds, settings, threads)
 
 
 def plan_confirm(
@@ -131,26 +125,36 @@ def plan_confirm(
 
     At equal time; or at equal tokens, with `steps` for each cell.
     """
-    runs: list[Run] = []
-    for seed in range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + settings.confirm_seeds):
-        block = []
-        for text in texts:
-            for group in rounds:
-                count = settings.steps
-                if steps is not None:
-                    count = steps[text, group.engine, group.tokenizer]
-                same = _Same("confirm", text, group, settings, threads, count)
-                block += [same.plain(seed)]
-                block += [run for arm in group.arms for run in same.pair(arm, seed)]
-        runs += _mixed(block, f"confirm {seed}")
-    return runs
+    seeds = range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + settings.confirm_seeds)
+    return _plan("confirm", seeds, texts, rounds, settings, threads, steps)
 
 
-def expected_s(runs: Sequence[Run], parallel: int) -> float | None:
-    """Seconds that so many runs take; None for runs by steps alone."""
-    if any(run.seconds <= 0 for run in runs):
-        return None
+def expected_s(runs: Sequence[Run], parallel: int) -> float:
+    """Seconds that so many runs take; of runs by steps alone only what is around them."""
     return sum(run.seconds + _AROUND_S for run in runs) / parallel
+
+
+def _plan(
+    phase: Phase,
+    seeds: Sequence[int],
+    texts: Sequence[str],
+    rounds: Sequence[Round],
+    settings: StudySettings,
+    threads: int,
+    steps: Mapping[Cell, int] | None = None,
+) -> list[Run]:
+    """All runs, seed by seed; as long as the settings say where `steps` is not given."""
+    runs: list[Run] = []
+    for seed in seeds:
+        block: list[Run] = []
+        for text, group in itertools.product(texts, rounds):
+            cell = text, group.engine, group.tokenizer
+            length = settings.steps if steps is None else steps[cell]
+            same = _Same(phase, text, group, settings, threads, length)
+            block.append(same.plain(seed))
+            block += [run for arm in group.arms for run in same.pair(arm, seed)]
+        runs += _mixed(block, f"{phase} {seed}")
+    return runs
 
 
 class _Same:
@@ -163,11 +167,10 @@ class _Same:
         group: Round,
         settings: StudySettings,
         threads: int,
-        steps: int | None = None,
+        steps: int | None,
     ) -> None:
         self._phase, self._text, self._group = phase, text, group
-        self._settings, self._threads = settings, threads
-        self._steps = settings.steps if steps is None else steps
+        self._settings, self._threads, self._steps = settings, threads, steps
 
     def plain(self, seed: int) -> Run:
         return self._run("plain", "plain", PLAIN, seed)

@@ -17,6 +17,11 @@ from cllm.files import storage_errors
 Row = dict[str, Any]
 
 
+def has_figure(row: Row) -> bool:
+    """Whether a run gave the figure that runs are compared by; one that failed has none."""
+    return row.get("val_bits_per_byte") is not None
+
+
 class Results:
     """Lines of `results.jsonl`; a line cut off by a crash is left out and written over."""
 
@@ -34,7 +39,7 @@ class Results:
 
     def done(self) -> set[str]:
         """Ids of the runs that gave a figure; those that failed are tried again."""
-        return {row["id"] for row in self.rows() if row.get("val_bits_per_byte") is not None}
+        return {row["id"] for row in self.rows() if has_figure(row)}
 
     def append(self, row: Row) -> None:
         """Add a line, safely on disk when this returns. Raises: StorageError."""

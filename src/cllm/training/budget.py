@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from cllm.model.spec import ModelSpec
@@ -48,7 +47,5 @@ def available_s(asked_s: float, spent_s: float) -> float:
 def _saving_s(spec: ModelSpec) -> float:
     # The report takes most of it; weights and moments, 12 bytes each, at a slow disk's speed.
     # Tables with rows have no moments, but are saved twice: in the checkpoint and in the model.
-    tables = sum(
-        math.prod(kind.shape) for kind in spec.parameters().values() if kind.update == "rows"
-    )
+    tables = spec.num_row_parameters
     return 0.9 + ((spec.num_parameters - tables) * 12 + tables * 8) / 200e6

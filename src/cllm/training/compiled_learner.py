@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from cllm.config import TrainSettings
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
-from cllm.native import PHASES, TABLE, Engine, Library, Parts, Update, parameter_places
+from cllm.native import PHASES, TABLE, Engine, Library, Update, named_views, parameter_places
 from cllm.training.checkpoint import Tensors
 from cllm.training.compiled_parts import parts_of
 from cllm.training.learner import Batch, Rates, StepFigures
-from cllm.training.mechanism_updates import kept_share, table_rate
+from cllm.training.mechanism_updates import decay_at, table_rate
 
 _KINDS = ("weight", "exp_avg", "exp_avg_sq")
 
@@ -46,7 +46,7 @@ class CompiledLearner:
         self._views = {
             f"{kind}.{name}": view
             for kind, array in zip(_KINDS, arrays, strict=True)
-            for name, view in _views(spec, parts, array)
+            for name, view in named_views(spec, array, parts).items()
         }
         if parts.ngram:
             self._views[f"weight.{TABLE}"] = self._engine.table
@@ -112,8 +112,7 @@ class CompiledLearner:
         """The decay that, times the rate, is what a step takes from the weights."""
         is_muon = self._settings.optimizer == "muon"
         rate = rates.matrix_rate if is_muon else rates.learning_rate
-        kept = kept_share(self.spec.mechanisms, rate, self._settings.weight_decay)
-        return (1.0 - kept) / rate if rate > 0 else 0.0
+        return decay_at(rate, self.spec.mechanisms, self._settings.weight_decay)
 
     def begin_rows(self, squares: Mapping[str, NDArray[np.float32]]) -> None:
         """Set what the sums of squares of row tables begin with."""
@@ -151,14 +150,6 @@ class CompiledLearner:
             view[...] = tensors[name]
         self._num_steps = int(tensors["num_steps"][0])
         self._engine.changed()
-
-
-def _views(
-    spec: ModelSpec, parts: Parts | None, array: NDArray[np.float32]
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Each parameter's part of one row of all."""
-    for place in parameter_places(spec, parts):
-        yield place.name, array[place.start : place.stop].reshape(place.shape)
 
 
 def scoring_engine(

@@ -1,4 +1,4 @@
-"""What mechanisms say of an optimiser's step: how much is kept, how far row tables go."""
+"""What mechanisms say of an optimiser's step: how much decays, how far row tables go."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cllm.model.mechanisms.mechanism import Mechanism
 from cllm.model.spec import ModelSpec
 
 
-def kept_share(mechanisms: Sequence[Mechanism], rate: float, weight_decay: float) -> float:
-    """What a step multiplies decaying weights with: 1 − rate · decay, or what a mechanism says."""
+def decay_at(rate: float, mechanisms: Sequence[Mechanism], weight_decay: float) -> float:
+    """The decay of which a step takes `rate` times: the setting, or what a mechanism says."""
     for part in mechanisms:
         factor = part.step_factor(rate)
         if factor is not None:
-            return factor
-    return 1.0 - rate * weight_decay
+            return (1.0 - factor) / rate if rate > 0 else 0.0
+    return weight_decay
 
 
 def table_rate(mechanisms: Sequence[Mechanism]) -> float:

@@ -20,7 +20,7 @@ from cllm.config import TrainSettings
 from cllm.model.mechanisms.mechanism import Parameter
 from cllm.model.spec import ModelSpec
 from cllm.training.learner import Rates
-from cllm.training.mechanism_updates import kept_share, table_rate
+from cllm.training.mechanism_updates import decay_at, table_rate
 from cllm.training.row_adagrad import RowAdagrad
 
 # Iteration by iteration the coefficients of X ← aX + (bA + cA²)X with A = XXᵀ; each is used
@@ -165,7 +165,7 @@ class Optimiser:
 
     def _kept(self, rate: float) -> float:
         """What a step multiplies decaying weights with."""
-        return kept_share(self._mechanisms, rate, self._settings.weight_decay)
+        return 1.0 - rate * decay_at(rate, self._mechanisms, self._settings.weight_decay)
 
     def _adamw(self, indices: list[int], learning_rate: float, kept: float) -> None:
         if not indices:

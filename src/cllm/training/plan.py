@@ -19,7 +19,7 @@ from cllm.model.mechanisms.catalogue import measured_gain
 from cllm.model.mechanisms.choose import choose, items_of, with_mechanisms
 from cllm.model.mechanisms.mechanism import Mechanism
 from cllm.model.spec import ModelSpec, spec_from_settings
-from cllm.training.compiled_parts import uncompiled
+from cllm.training.compiled_parts import require_compiled
 from cllm.training.events import Plan
 from cllm.training.scaling import block_parameters, scaling_law, tokens_per_s
 
@@ -70,16 +70,12 @@ class Facts:
 
 
 def check_request(settings: Settings) -> None:
-    """Refuse what can't be before any text is read. Raises: SettingsError."""
+    """Refuse what can't be before any text is read. Raises: SettingsError, NativeError."""
     spec_from_settings(settings.model, 1, "small")
     chosen = choose(settings.model.mechanisms)
     check_words(chosen, settings.text.tokenizer)
-    if settings.train.engine == "compiled" and uncompiled(chosen):
-        raise SettingsError(
-            f"the compiled engine does not have {' and '.join(uncompiled(chosen))}",
-            where="train.engine",
-            hint="Leave the setting out.",
-        )
+    if settings.train.engine == "compiled":
+        require_compiled(chosen)
     # Neither width nor vocabulary decides the size of tables with rows.
     sizes = spec_from_settings(settings.model, 2, "small")
     _check_memory(replace(sizes, mechanisms=tuple(p for p in chosen if p.table_rate > 0)))
@@ -106,7 +102,7 @@ def check_words(chosen: Sequence[Mechanism], tokenizer: str) -> None:
 def _check_memory(spec: ModelSpec) -> None:
     """Refuse tables that this machine can't hold. Raises: SettingsError."""
     # Twice while they are read or saved, and one sum a row.
-    needed, there_is = 3 * table_bytes(spec), psutil.virtual_memory().available
+    needed, there_is = 12 * spec.num_row_parameters, psutil.virtual_memory().available
     if needed > there_is:
         raise SettingsError(
             f"its tables need {needed / 1e9:.1f} GB of memory, and {there_is / 1e9:.1f} are free",
@@ -122,7 +118,8 @@ def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
     there is too little text.
     """
     train, spec = settings.train, replace(_shape(settings.model, facts), eos_id=facts.eos_id)
-    spec = with_mechanisms(spec, choose(settings.model.mechanisms), facts.lexicon)
+    mechanisms = choose(settings.model.mechanisms)
+    spec = with_mechanisms(spec, mechanisms, facts.lexicon)
     _check_memory(spec)
     seen = _seen_tokens(spec, facts)
     # A run by steps must not depend on how fast the machine was found to be.
@@ -142,7 +139,7 @@ def decide(settings: Settings, facts: Facts) -> tuple[Settings, ModelSpec]:
         "threads": train.threads or default_threads(),
     }
     shape = {name: getattr(spec, name) for name in _SHAPE}
-    shape["mechanisms"] = items_of(choose(settings.model.mechanisms))
+    shape["mechanisms"] = items_of(mechanisms)
     decided = settings.model_copy(
         update={
             "train": train.model_copy(update=chosen),
@@ -339,20 +336,14 @@ def describe(settings: Settings, spec: ModelSpec, facts: Facts) -> Plan:
         mechanisms=tuple(part.name for part in spec.mechanisms),
         opens_elsewhere=not kept(spec),
         measured_gain=measured_gain(spec.mechanisms),
-        table_bytes=table_bytes(spec),
+        table_bytes=4 * spec.num_row_parameters,
     )
-
-
-def table_bytes(spec: ModelSpec) -> int:
-    """Memory of tables of which a step touches few rows: the rows alone, in float32."""
-    kinds = spec.parameters().values()
-    return sum(4 * math.prod(kind.shape) for kind in kinds if kind.update == "rows")
 
 
 def _memory_bytes(spec: ModelSpec, tokens_per_step: int, threads: int) -> int:
     """Resident memory of the run: the program, weights and moments, and a step's tape."""
-    tables = table_bytes(spec)
-    dense = spec.num_parameters - tables // 4
+    tables = 4 * spec.num_row_parameters
+    dense = spec.num_parameters - spec.num_row_parameters
     # A second copy of the tables while they are saved.
     program, weights = 170 << 20, dense * (4 * (4 + 2 * threads) + 8) + 2 * tables
     row = (

@@ -32,7 +32,7 @@ class TorchLearner:
         settings: TrainSettings,
         lexicon: Lexicon | None = None,
     ) -> None:
-        self.spec, self.lexicon = spec, lexicon
+        self.spec = spec
         torch.set_num_threads(settings.threads or 1)
         self.model = Transformer(spec, lexicon)
         self.model.load_weights(weights)

@@ -19,6 +19,7 @@ from cllm.model.mechanisms.mechanism import (
     Tensors,
     random_for,
 )
+from cllm.model.weights import reading_deviation
 
 
 @final
@@ -50,7 +51,6 @@ class AdditiveHead(Mechanism):
     export: ClassVar = "folds"
     needs: ClassVar = frozenset({"roots"})
     replaces: ClassVar = True
-    excludes: ClassVar = {"locality": "its logits come in the order of ids"}
 
     rank: int = Field(8, ge=0, description="Numbers of each token's own.")
     num_roots: int | None = Field(None, description="Found from the vocabulary.")
@@ -59,12 +59,8 @@ class AdditiveHead(Mechanism):
     def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> AdditiveHead:
         """With the vocabulary's numbers of roots and affixes."""
         del spec
-        assert lexicon is not None and lexicon.root_primes is not None
-        assert lexicon.affix_primes is not None
-        sizes = {
-            "num_roots": len(lexicon.root_primes),
-            "num_affixes": len(lexicon.affix_primes) - 1,
-        }
+        assert lexicon is not None
+        sizes = {"num_roots": lexicon.num_roots, "num_affixes": lexicon.num_affixes}
         return self.model_copy(update=sizes)
 
     def adapted(self, spec: ModelSpec) -> ModelSpec:
@@ -75,7 +71,7 @@ class AdditiveHead(Mechanism):
         """The morphemes' vectors, and what tells tokens apart, in place of the head's table."""
         assert self.num_roots is not None and self.num_affixes is not None
         # As large as a head of its own begins in the plain model.
-        deviation = 0.02 * (768 / spec.width) ** 0.5
+        deviation = reading_deviation(spec.width)
         found: dict[str, Parameter | None] = {
             "head.weight": None,
             "mechanisms.additive_head.morphemes": Parameter(

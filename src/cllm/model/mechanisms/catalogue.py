@@ -59,8 +59,6 @@ def mechanism(name: str) -> type[Mechanism]:
 @cache
 def measured() -> dict[str, Any]:
     """What the study found of each mechanism and set: see docs/mechanisms.md."""
-    if not MEASURED_FILE.exists():
-        return {}
     figures: dict[str, Any] = json.loads(MEASURED_FILE.read_text(encoding="utf-8"))
     return figures
 
@@ -70,8 +68,10 @@ def measured_gain(mechanisms: Iterable[Mechanism]) -> str | None:
     from cllm.model.mechanisms.choose import choose
 
     chosen = tuple(mechanisms)
+    names = {part.name for part in chosen}
     for name, members in SETS.items():
-        if members and choose(members) == chosen:
+        # Names first: a plain model's plan does without the mechanisms' code.
+        if members and names == set(members) and choose(members) == chosen:
             gain: str | None = measured().get("sets", {}).get(name, {}).get("gain")
             return gain
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cllm.errors import SettingsError
+from cllm.errors import SettingsError, did_you_mean
 from cllm.model.lexicon import Lexicon
 from cllm.model.mechanisms.catalogue import DEFAULT, NAMES, SETS, mechanism
 from cllm.model.mechanisms.mechanism import Mechanism
@@ -34,32 +33,17 @@ def choose(items: Sequence[str] | None) -> tuple[Mechanism, ...]:
         if bool(setting) != bool(has_value):
             hint = "Write NAME, or NAME.SETTING=VALUE."
             raise SettingsError(f"{item!r} is not understood", where=_WHERE, hint=hint)
-        if name in SETS:
-            for member in SETS[name]:
-                given |= {key: {**given.get(key, {}), **own} for key, own in _read(member).items()}
-        elif name not in NAMES:
+        if name not in SETS and name not in NAMES:
             raise SettingsError(
                 f"there is no mechanism {name!r}", where=_WHERE, hint=_nearest(name)
             )
-        else:
-            given.setdefault(name, {})
-        if setting:
-            for member in [_name(part) for part in SETS.get(name, (name,))]:
-                given[member][setting.replace("-", "_")] = _parsed(value)
+        for member in SETS.get(name, (name,)):
+            values = given.setdefault(member, {})
+            if setting:
+                values[setting.replace("-", "_")] = _parsed(value)
     chosen = tuple(_build(name, given[name]) for name in NAMES if name in given)
     check_together(chosen)
     return chosen
-
-
-def _name(item: str) -> str:
-    return item.partition("=")[0].partition(".")[0]
-
-
-def _read(item: str) -> dict[str, dict[str, Any]]:
-    """A member of a set as {name: {setting: value}}."""
-    head, _, value = item.partition("=")
-    name, _, setting = head.partition(".")
-    return {name: {setting: _parsed(value)} if setting else {}}
 
 
 def _parsed(text: str) -> Any:
@@ -76,9 +60,8 @@ def _build(name: str, values: dict[str, Any]) -> Mechanism:
     kind = mechanism(name)
     for key in values:
         if key not in kind.model_fields:
-            close = difflib.get_close_matches(key, kind.model_fields, n=1)
-            known = ", ".join(kind.model_fields)
-            hint = f"Did you mean {close[0]!r}?" if close else f"It has: {known}."
+            has = f"It has: {', '.join(kind.model_fields)}."
+            hint = did_you_mean(key, kind.model_fields, otherwise=has)
             raise SettingsError(f"{name} has no setting {key!r}", where=_WHERE, hint=hint)
         wants_list = "tuple" in str(kind.model_fields[key].annotation)
         if wants_list and isinstance(values[key], str):
@@ -95,10 +78,8 @@ def _build(name: str, values: dict[str, Any]) -> Mechanism:
 
 
 def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, [*NAMES, *SETS], n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean {close[0]!r}? `cllm mechanisms` lists them all."
-    return "`cllm mechanisms` lists them all."
+    close = did_you_mean(name, [*NAMES, *SETS], otherwise="", cutoff=0.5)
+    return f"{close} `cllm mechanisms` lists them all.".strip()
 
 
 def check_together(chosen: Iterable[Mechanism]) -> None:
@@ -107,8 +88,9 @@ def check_together(chosen: Iterable[Mechanism]) -> None:
     for name, part in members.items():
         for other, why in part.excludes.items():
             if other in members:
+                first, second = (one for one in members if one in (name, other))
                 raise SettingsError(
-                    f"{name} and {other} can't be on together: {why}",
+                    f"{first} and {second} can't be on together: {why}",
                     where=_WHERE,
                     hint="Leave one of them out.",
                 )

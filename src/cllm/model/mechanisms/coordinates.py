@@ -17,11 +17,8 @@ from cllm.model.mechanisms.mechanism import (
     Tensors,
     random_for,
 )
-from cllm.model.weights import Weights
-from cllm.numbers.primes import first_primes
-from cllm.numbers.spirals import golden_points
-
-_RMS = 0.2
+from cllm.model.weights import EMBEDDING_RMS, Weights
+from cllm.numbers.spirals import golden_places
 
 
 @final
@@ -55,7 +52,7 @@ class Coordinates(Mechanism):
         return {
             "mechanisms.coordinates.points": Parameter((spec.vocab_size, 3)),
             "mechanisms.coordinates.up": Parameter(
-                (spec.width, 3), deviation=_RMS * 3**-0.5, decays=True
+                (spec.width, 3), deviation=EMBEDDING_RMS * 3**-0.5, decays=True
             ),
             "mechanisms.coordinates.strength": Parameter((1,)),
         }
@@ -63,22 +60,19 @@ class Coordinates(Mechanism):
     def points(self, lexicon: Lexicon) -> Float32[np.ndarray, "V 3"]:
         """The first places."""
         count = lexicon.vocab_size
-        heights = np.log(first_primes(count).astype(np.float64))
-        places = np.column_stack([golden_points(count), heights / heights[-1]])
         order: NDArray[np.int64] = lexicon.ranks.astype(np.int64) - 1
         if self.placebo:
             order = random_for("coordinates.placebo").permutation(count)
-        return places[order].astype(np.float32)
+        return golden_places(count)[order].astype(np.float32)
 
     def begin(
         self,
         weights: Weights,
         spec: ModelSpec,
         lexicon: Lexicon | None,
-        random: np.random.Generator,
     ) -> None:
         """Put every token in its place."""
-        del spec, random
+        del spec
         assert lexicon is not None
         weights["mechanisms.coordinates.points"] = self.points(lexicon)
 

@@ -35,7 +35,7 @@ class Dampening(Mechanism):
     `attention_spectrum` is the diagnostic of an attention map.
 
     Shapes: taps [len(lags), C] a layer. Cost: len(lags)·C multiplications a token and layer, a
-    state of max(lags) rows. Placebo: as many lags, drawn from 1 to 16.
+    state of max(lags) rows (all rows so far in torch's cache). Placebo: as many lags, from 1 to 16.
 
     Source: So 2021, arXiv:2109.08668 (Primer); Allen-Zhu 2025 (Canon layers).
     Status: measured (docs/mechanisms.md).
@@ -46,6 +46,7 @@ class Dampening(Mechanism):
     cost: ClassVar = "3·C multiplications a token and layer"
     control: ClassVar = "as many taps at random places, up to 16 back"
     export: ClassVar = "refuses"
+    is_compiled: ClassVar = True
     excludes: ClassVar = {
         "lattice_transform": "the filter works channel by channel, and a turned stream has"
         " other channels"

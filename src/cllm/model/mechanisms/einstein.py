@@ -28,6 +28,7 @@ class Einstein(Mechanism):
     cost: ClassVar = "none"
     control: ClassVar = "another decay, between a tenth and ten times as much"
     export: ClassVar = "training"
+    is_compiled: ClassVar = True
 
     def step_factor(self, rate: float) -> float:
         """What a step multiplies the weights with."""

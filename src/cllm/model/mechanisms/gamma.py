@@ -19,10 +19,10 @@ from cllm.model.mechanisms.mechanism import (
     Tensors,
     random_for,
 )
+from cllm.model.mechanisms.noise import noise_at, noise_table
 
 # A gamma burst of 40 Hz within a cycle of 7.83 Hz lasts this many tokens.
 _PERIOD = 40 / 7.83
-_NOISE_ROWS = 256
 
 
 @final
@@ -51,14 +51,17 @@ class Gamma(Mechanism):
 
     kind: Literal["gate", "clock"] = Field("gate", description="Gate by the data, or a clock.")
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiled engine has it: it has no clock."""
+        return self.kind == "gate"
+
     def parameters(self, spec: ModelSpec) -> dict[str, Parameter | None]:
         """The gates, or the strengths of the clock."""
+        shape: tuple[int, ...]
         name, shape = "weight", (spec.heads, spec.width)
         if self.kind == "clock":
-            return {
-                f"mechanisms.gamma.{layer}.strength": Parameter((spec.kv_heads,))
-                for layer in range(spec.layers)
-            }
+            name, shape = "strength", (spec.kv_heads,)
         return {
             f"mechanisms.gamma.{layer}.{name}": Parameter(shape) for layer in range(spec.layers)
         }
@@ -68,8 +71,7 @@ class Gamma(Mechanism):
         del lexicon
         if not self.placebo or self.kind == "clock":
             return {}
-        noise = random_for("gamma.placebo").standard_normal((_NOISE_ROWS, spec.width), np.float32)
-        return {"noise": noise}
+        return {"noise": noise_table(self.name, spec.width)}
 
     @property
     def period(self) -> float:
@@ -83,7 +85,7 @@ class Gamma(Mechanism):
         if self.kind == "clock":
             return h.new_ones(1, 1, 1)
         if self.placebo:
-            h = p["noise"].to(h.dtype)[reading.places[:, -h.shape[1] :] % _NOISE_ROWS]
+            h = noise_at(p["noise"], h, reading)
         factor: Tensor = 2.0 * (h @ p[f"{layer}.weight"].t()).sigmoid()
         return factor
 

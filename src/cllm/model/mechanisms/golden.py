@@ -28,8 +28,8 @@ class Golden(Mechanism):
     cost: ClassVar = "none"
     control: ClassVar = "a random base between 10 and a million"
     export: ClassVar = "folds"
+    is_compiled: ClassVar = True
     replaces: ClassVar = True
-    excludes: ClassVar = {"plimpton": "both choose the angles of rotary positions"}
 
     def adapted(self, spec: ModelSpec) -> ModelSpec:
         """Another rotary base."""

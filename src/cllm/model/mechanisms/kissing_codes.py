@@ -21,10 +21,8 @@ from cllm.model.mechanisms.mechanism import (
     Tensors,
     random_for,
 )
-from cllm.model.weights import Weights
+from cllm.model.weights import EMBEDDING_RMS, SHARED_PART, Weights
 
-_RMS = 0.2
-_SHARED_PART = 0.5
 # Codes and dimensions of each configuration.
 _SIZES = {"e8": (240**2, 16), "leech": (196_560, 24)}
 _SAMPLE = 256
@@ -93,8 +91,8 @@ class KissingCodes(Mechanism):
     def parameters(self, spec: ModelSpec) -> dict[str, Parameter | None]:
         """The projection, with its strength or with what all tokens share."""
         size = _SIZES[self.lattice][1]
-        part = (1 - _SHARED_PART**2) ** 0.5 if self.whole else 1.0
-        deviation = _RMS * part * size**-0.5
+        part = (1 - SHARED_PART**2) ** 0.5 if self.whole else 1.0
+        deviation = EMBEDDING_RMS * part * size**-0.5
         up = Parameter((spec.width, size), deviation=deviation, decays=True)
         if not self.whole:
             return {
@@ -141,13 +139,12 @@ class KissingCodes(Mechanism):
         weights: Weights,
         spec: ModelSpec,
         lexicon: Lexicon | None,
-        random: np.random.Generator,
     ) -> None:
         """Begin with the part that all embeddings of the plain model share."""
-        del lexicon, random
+        del lexicon
         if self.whole:
             shared = weights["embedding.weight"].mean(0)
-            shared *= _RMS * _SHARED_PART * spec.width**0.5 / np.linalg.norm(shared)
+            shared *= EMBEDDING_RMS * SHARED_PART * spec.width**0.5 / np.linalg.norm(shared)
             weights["mechanisms.kissing_codes.offset"] = shared
 
     def table(self, table: Float[Tensor, "V C"] | None, p: Tensors) -> Float[Tensor, "V C"]:

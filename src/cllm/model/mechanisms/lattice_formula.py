@@ -17,10 +17,8 @@ from cllm.model.mechanisms.mechanism import (
     Tensors,
     random_for,
 )
+from cllm.model.weights import EMBEDDING_RMS
 from cllm.numbers.lattice_formula import COLUMNS, standardised_table
-
-# Of a token's vector at strength 1: as large as an embedding begins.
-_RMS = 0.2
 
 
 @final
@@ -57,7 +55,7 @@ class LatticeFormula(Mechanism):
         columns = len(COLUMNS)
         return {
             "mechanisms.lattice_formula.up": Parameter(
-                (spec.width, columns), deviation=_RMS * columns**-0.5, decays=True
+                (spec.width, columns), deviation=EMBEDDING_RMS * columns**-0.5, decays=True
             ),
             "mechanisms.lattice_formula.strength": Parameter((1,)),
         }

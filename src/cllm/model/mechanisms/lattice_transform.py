@@ -46,9 +46,7 @@ class LatticeTransform(Mechanism):
     cost: ClassVar = "none; the head becomes a matrix of its own"
     control: ClassVar = "a random orthogonal matrix"
     export: ClassVar = "folds"
-    excludes: ClassVar = {
-        "dampening": "the filter works channel by channel, and a turned stream has other channels"
-    }
+    is_compiled: ClassVar = True
 
     kind: Literal["hadamard", "givens"] = Field("hadamard", description="How the basis is made.")
 

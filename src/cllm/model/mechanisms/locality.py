@@ -94,10 +94,8 @@ class Locality(Mechanism):
         weights: Weights,
         spec: ModelSpec,
         lexicon: Lexicon | None,
-        random: np.random.Generator,
     ) -> None:
         """Move the first weights' rows to where they belong."""
-        del random
         assert lexicon is not None
         ids = np.argsort(self.rows(lexicon))
         if self._is_stored(spec):

@@ -53,6 +53,7 @@ __all__ = [
     "Tensor",
     "Tensors",
     "TurnsHeads",
+    "needs_of",
     "random_for",
 ]
 
@@ -95,10 +96,10 @@ class Mechanism(BaseModel):
     # folds: costs nothing in a finished model; refuses: opens in CLLM alone; training: acts
     # on the training alone.
     export: ClassVar[Literal["folds", "refuses", "training"]]
-    # Other mechanisms that can't be on at the same time, with the reason.
+    # Others that can't be on at the same time, with the reason; the earlier in NAMES says so.
     excludes: ClassVar[Mapping[str, str]] = {}
 
-    # These two may hang on the settings; where they don't, a class says so by a ClassVar.
+    # These three may hang on the settings; where they don't, a class says so by a ClassVar.
     @property
     def needs(self) -> frozenset[Need]:
         """What of the lexicon it is made from."""
@@ -112,6 +113,11 @@ class Mechanism(BaseModel):
     @property
     def replaces_scores(self) -> bool:
         """Whether its bias stands for attention's q · k."""
+        return False
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiled engine has it; any other is computed by torch."""
         return False
 
     def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Mechanism:
@@ -141,13 +147,12 @@ class Mechanism(BaseModel):
         weights: Weights,
         spec: ModelSpec,
         lexicon: Lexicon | None,
-        random: np.random.Generator,
     ) -> None:
         """Change the first weights where `Parameter` can't say how they begin.
 
         `weights` are the plain model's with this mechanism's own added.
         """
-        del weights, spec, lexicon, random
+        del weights, spec, lexicon
 
     @property
     def table_rate(self) -> float:
@@ -169,6 +174,11 @@ class Mechanism(BaseModel):
         """What weights are multiplied with at each step instead of 1 − rate · decay, or None."""
         del rate
         return None
+
+
+def needs_of(mechanisms: Iterable[Mechanism]) -> frozenset[Need]:
+    """What of the lexicon they are made from, together."""
+    return frozenset(need for part in mechanisms for need in part.needs)
 
 
 def random_for(name: str, seed: int = 0) -> np.random.Generator:

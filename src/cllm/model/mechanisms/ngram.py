@@ -56,6 +56,7 @@ class Ngram(Mechanism):
     cost: ClassVar = "C·W multiplications and a row of each table a token"
     control: ClassVar = "sizes that are powers of two, reached by a random hash"
     export: ClassVar = "refuses"
+    is_compiled: ClassVar = True
 
     orders: tuple[int, ...] = Field((2, 3), description="Lengths n of the n-grams.")
     heads: int = Field(1, ge=1, le=16, description="Tables for each length.")

@@ -19,10 +19,8 @@ from cllm.model.mechanisms.mechanism import (
     Tensors,
     random_for,
 )
-from cllm.model.weights import Weights
+from cllm.model.weights import EMBEDDING_RMS, SHARED_PART, Weights
 
-_RMS = 0.2
-_SHARED_PART = 0.5
 # LLL is exact, so the basis is rounded to whole numbers first, of this many bits.
 _BASIS_BITS = 30
 
@@ -76,6 +74,11 @@ class Reduction(Mechanism):
         """Whether it is trained in few dimensions."""
         return self.kind == "scratch"
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it acts on the finished model alone."""
+        return self.kind == "svd"
+
     def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Reduction:
         """With a rank that the width allows. Raises: SettingsError."""
         del lexicon
@@ -93,7 +96,7 @@ class Reduction(Mechanism):
         if self.kind == "svd":
             return {}
         assert self.rank is not None
-        deviation = _RMS * ((1 - _SHARED_PART**2) * spec.width / (self.rank - 1)) ** 0.5
+        deviation = EMBEDDING_RMS * ((1 - SHARED_PART**2) * spec.width / (self.rank - 1)) ** 0.5
         return {
             "embedding.weight": None,
             "mechanisms.reduction.coordinates": Parameter(
@@ -123,10 +126,9 @@ class Reduction(Mechanism):
         weights: Weights,
         spec: ModelSpec,
         lexicon: Lexicon | None,
-        random: np.random.Generator,
     ) -> None:
         """Begin with orthonormal rows, the first of them what all embeddings share."""
-        del lexicon, random
+        del lexicon
         if self.kind == "svd":
             return
         basis = weights["mechanisms.reduction.basis"].astype(np.float64)
@@ -135,7 +137,9 @@ class Reduction(Mechanism):
         weights["mechanisms.reduction.basis"] = (rows * np.sign(np.diag(signs))).T.astype(
             np.float32
         )
-        weights["mechanisms.reduction.coordinates"][:, 0] = _RMS * _SHARED_PART * spec.width**0.5
+        weights["mechanisms.reduction.coordinates"][:, 0] = (
+            EMBEDDING_RMS * SHARED_PART * spec.width**0.5
+        )
 
     def table(self, table: Float[Tensor, "V C"] | None, p: Tensors) -> Float[Tensor, "V C"] | None:
         """The product of coordinates and basis; with `svd` nothing before the finish."""

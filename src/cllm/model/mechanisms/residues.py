@@ -90,10 +90,9 @@ class Residues(Mechanism):
         weights: Weights,
         spec: ModelSpec,
         lexicon: Lexicon | None,
-        random: np.random.Generator,
     ) -> None:
         """Start the first table with rows of the plain one, and with the part they all share."""
-        del spec, lexicon, random
+        del spec, lexicon
         name = "mechanisms.residues.first"
         weights[name] = weights["embedding.weight"][: len(weights[name])].copy()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
@@ -22,8 +21,7 @@ from cllm.model.mechanisms.mechanism import (
     random_for,
 )
 from cllm.model.weights import Weights
-from cllm.numbers.primes import first_primes
-from cllm.numbers.spirals import golden_points, golden_turns
+from cllm.numbers.spirals import golden_places, golden_turns
 
 Term = Literal["root", "lattice", "phase"]
 _TERMS: tuple[Term, ...] = ("root", "lattice", "phase")
@@ -118,15 +116,12 @@ class Resonance(Mechanism):
         weights: Weights,
         spec: ModelSpec,
         lexicon: Lexicon | None,
-        random: np.random.Generator,
     ) -> None:
         """Place the tokens by rank."""
-        del random
         ranks, size = self._seen(lexicon).ranks.astype(np.int64), spec.vocab_size
         if "mechanisms.resonance.coordinates" in weights:
-            logs = np.log(first_primes(size))
-            points = np.column_stack([golden_points(size), logs / logs[-1]])
-            weights["mechanisms.resonance.coordinates"] = points[ranks - 1].astype(np.float32)
+            places = golden_places(size)[ranks - 1]
+            weights["mechanisms.resonance.coordinates"] = places.astype(np.float32)
         if "mechanisms.resonance.phases" in weights:
             phases = 2 * np.pi * golden_turns(ranks)
             weights["mechanisms.resonance.phases"] = phases.astype(np.float32)
@@ -152,14 +147,7 @@ class Resonance(Mechanism):
         assert lexicon is not None
         if not self.placebo:
             return lexicon
-        other = random_for("resonance.placebo").permutation(lexicon.vocab_size)
-        roots, affixes = lexicon.roots, lexicon.affixes
-        return replace(
-            lexicon,
-            ranks=lexicon.ranks[other],
-            roots=None if roots is None else roots[other],
-            affixes=None if affixes is None else affixes[other],
-        )
+        return lexicon.dealt_out(random_for("resonance.placebo").permutation(lexicon.vocab_size))
 
     def bias(
         self, layer: int, h: Float[Tensor, "B T C"], reading: Reading, p: Tensors

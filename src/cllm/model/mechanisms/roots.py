@@ -20,9 +20,7 @@ from cllm.model.mechanisms.mechanism import (
     Tensors,
     random_for,
 )
-from cllm.model.weights import Weights
-
-_RMS = 0.2
+from cllm.model.weights import EMBEDDING_RMS, Weights
 
 
 @final
@@ -89,8 +87,7 @@ class Roots(Mechanism):
 
     def fitted(self, spec: ModelSpec, lexicon: Lexicon | None) -> Roots:
         """With the vocabulary's numbers of roots and affixes. Raises: SettingsError."""
-        assert lexicon is not None and lexicon.root_primes is not None
-        assert lexicon.affix_primes is not None
+        assert lexicon is not None
         if self.rotation and spec.width % 2:
             raise SettingsError(
                 f"pairs can't be turned in the odd width {spec.width}", where="roots.rotation"
@@ -119,8 +116,8 @@ class Roots(Mechanism):
         return self.model_copy(
             update={
                 "frequent": frequent,
-                "num_roots": len(lexicon.root_primes),
-                "num_affixes": len(lexicon.affix_primes) - 1,
+                "num_roots": lexicon.num_roots,
+                "num_affixes": lexicon.num_affixes,
             }
         )
 
@@ -128,10 +125,10 @@ class Roots(Mechanism):
         """Vectors of roots and affixes, their strength, and what is left of the table."""
         assert self.num_roots is not None and self.num_affixes is not None
         width, is_on = spec.width, self.replaces or self.mobius_start
-        small = _RMS / 2
+        small = EMBEDDING_RMS / 2
         found: dict[str, Parameter | None] = {
             "strength": Parameter((1,), constant=1.0 if is_on else 0.0),
-            "roots": Parameter((self.num_roots, width), deviation=_RMS, decays=True),
+            "roots": Parameter((self.num_roots, width), deviation=EMBEDDING_RMS, decays=True),
         }
         if self.num_affixes and self.rotation:
             found["angles"] = Parameter((self.num_affixes, width // 2))
@@ -184,10 +181,9 @@ class Roots(Mechanism):
         weights: Weights,
         spec: ModelSpec,
         lexicon: Lexicon | None,
-        random: np.random.Generator,
     ) -> None:
         """Start roots that are at work from the first on at the vectors of their first words."""
-        del spec, random
+        del spec
         if not (self.replaces or self.mobius_start):
             return
         assert lexicon is not None

@@ -19,10 +19,10 @@ from cllm.model.mechanisms.mechanism import (
     Tensors,
     random_for,
 )
+from cllm.model.mechanisms.noise import noise_at, noise_table
 
 # 7.83 Hz over a hundred: the middle of the ladder, whose steps are factors of two.
 _MIDDLE = 0.0783
-_NOISE_ROWS = 256
 
 
 @final
@@ -52,6 +52,7 @@ class Schumann(Mechanism):
     cost: ClassVar = "K·C multiplications a token and layer, one addition a score"
     control: ClassVar = "the gate reads noise by position; the ladder's steps are random"
     export: ClassVar = "refuses"
+    is_compiled: ClassVar = True
 
     kind: Literal["forget", "static"] = Field("forget", description="By the data, or a ladder.")
 
@@ -81,8 +82,7 @@ class Schumann(Mechanism):
             return {"ladder": np.array(self.ladder(spec.heads), np.float32)}
         if not self.placebo:
             return {}
-        shape = (_NOISE_ROWS, spec.width)
-        return {"noise": random_for("schumann.placebo").standard_normal(shape, np.float32)}
+        return {"noise": noise_table(self.name, spec.width)}
 
     def bias(
         self, layer: int, h: Float[Tensor, "B T C"], reading: Reading, p: Tensors
@@ -95,11 +95,11 @@ class Schumann(Mechanism):
         if self.kind == "static":
             # 16 bits can't count beyond 256.
             exact = torch.promote_types(h.dtype, torch.float32)
-            ones = torch.ones(reading.all_ids.shape[1], dtype=exact, device=h.device)
+            places = torch.arange(reading.all_ids.shape[1], dtype=exact, device=h.device)
             slopes = strength.to(exact) * p["ladder"].to(exact)
-            return slopes[None, :, None, None] * (ones.cumsum(0) - 1)
+            return slopes[None, :, None, None] * places
         if self.placebo:
-            h = p["noise"].to(h.dtype)[reading.places[:, -h.shape[1] :] % _NOISE_ROWS]
+            h = noise_at(p["noise"], h, reading)
         kept = F.logsigmoid(h @ p[f"{layer}.gate"].t() + p[f"{layer}.offset"])
         # A sum over a window is too much for 16 bits.
         kept = kept.to(torch.promote_types(kept.dtype, torch.float32))

@@ -90,10 +90,9 @@ class Symmetry(Mechanism):
         weights: Weights,
         spec: ModelSpec,
         lexicon: Lexicon | None,
-        random: np.random.Generator,
     ) -> None:
         """Take the base from the first head, and keep what each asks of the shared direction."""
-        del lexicon, random
+        del lexicon
         H, D, C = spec.heads, spec.head_width, spec.width
         shared = weights["embedding.weight"].mean(0)
         shared = shared / np.linalg.norm(shared)

@@ -12,7 +12,8 @@ template <class E> class Attention {
 public:
     Attention(const Layout &layout, Tape<E> &tape, const float *parameters, float *gradient,
               int64_t context)
-        : layout_(layout), s_(layout.shape), tape_(tape), parameters_(parameters), gradient_(gradient) {
+        : layout_(layout), s_(layout.shape), tape_(tape), parameters_(parameters),
+          gradient_(gradient) {
         int64_t half = D_ / 2;
         cos_.resize(context * half), sin_.resize(context * half);
         for (int64_t t = 0; t < context; t++)
@@ -78,10 +79,10 @@ public:
             for (int64_t i = 0; i < T; i++) {
                 // To the end of the block, where the weights are zeros.
                 int64_t at = i * wide, end = round_up(i + 1, kBlock);
-                if (has_bias)
-                    softmax_biased_backward(d_scores + at, tape_.d_bias, tape_.scores + at,
-                                            weights + at, end, scale_);
-                else softmax_backward(d_scores + at, tape_.scores + at, weights + at, end, scale_);
+                auto backward_row = has_bias ? softmax_backward<true, E>
+                                             : softmax_backward<false, E>;
+                backward_row(d_scores + at, tape_.d_bias, tape_.scores + at, weights + at, end,
+                             scale_);
             }
             if (has_bias) bias_backward(t, block, r, h, T);
             Packed<E> key_rows = pack_rows(tape_.right, keys, T, D_, qk_);

@@ -183,8 +183,7 @@ private:
         for (const Block &b : layout_.blocks) {
             sum_all(b.q_norm, b.q_norm + 2 * layout_.shape.head_width);
             sum_all(b.taps, b.taps + layout_.lags.size() * layout_.shape.width);
-            // The next block's taps follow the strengths.
-            sum_all(b.offset, &b == &layout_.blocks.back() ? layout_.size : (&b + 1)->taps);
+            sum_all(b.offset, b.end);
         }
     }
 

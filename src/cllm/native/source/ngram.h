@@ -13,7 +13,6 @@ namespace cllm {
 
 class Memory {
 public:
-    // `keeps` what an update needs.
     Memory(const Parts &parts, int64_t vocab_size, int threads)
         : vocab_size_(vocab_size), eos_id_(parts.eos_id), width_(parts.row_width),
           table_(parts.table), squares_(parts.row_squares), sorted_(threads), spare_(threads),

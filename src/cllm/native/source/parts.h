@@ -107,14 +107,18 @@ template <class E> inline float softmax(E *to, float *x, int64_t n, float scale)
     return top * scale + std::log(sum);
 }
 
-// From dp of p = softmax(scale · scores): d(scores).
-template <class E>
-inline void softmax_backward(E *d_scores, const float *dp, const E *p, int64_t n, float scale) {
+// From dp of p = softmax(scale · scores): d(scores). With a bias beside the scores also adds
+// d(scale · scores) to d_bias.
+template <bool kBiased, class E>
+inline void softmax_backward(E *d_scores, float *d_bias, const float *dp, const E *p, int64_t n,
+                             float scale) {
     Floats products = {};
     by_vectors(n, [&](auto i) { products += load(dp, i) * load(p, i); });
     float inner = sum_of(products);
     by_vectors(n, [&](auto i) {
-        store(d_scores, i, load(p, i) * (load(dp, i) - inner) * scale);
+        Floats d = load(p, i) * (load(dp, i) - inner);
+        if constexpr (kBiased) store(d_bias, i, load(d_bias, i) + d);
+        store(d_scores, i, d * scale);
     });
 }
 
@@ -123,20 +127,6 @@ template <class E>
 inline float softmax_biased(E *to, float *x, const float *bias, int64_t n, float scale) {
     by_vectors(n, [&](auto i) { store(x, i, load_or_least(x, i) + load(bias, i)); });
     return softmax(to, x, n, scale);
-}
-
-// As softmax_backward; adds d(scale · scores) to d_bias.
-template <class E>
-inline void softmax_biased_backward(E *d_scores, float *d_bias, const float *dp, const E *p,
-                                    int64_t n, float scale) {
-    Floats products = {};
-    by_vectors(n, [&](auto i) { products += load(dp, i) * load(p, i); });
-    float inner = sum_of(products);
-    by_vectors(n, [&](auto i) {
-        Floats d = load(p, i) * (load(dp, i) - inner);
-        store(d_bias, i, load(d_bias, i) + d);
-        store(d_scores, i, d * scale);
-    });
 }
 
 // h = silu(gate) · up

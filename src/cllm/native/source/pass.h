@@ -211,7 +211,7 @@ private:
         const PackedMatrix<E> *w = &weights_[4 * layer];
         by_rows([&](int64_t r, int64_t n) {
             normalise(t.unit_in, t.scale_in, r, n);
-            if (t.damped != t.unit_in) dampen(t, block, r, n);
+            if (layout_.most_lag) dampen(t, block, r, n);
             multiply<Into::kRound>(n, qkv_, d_, t.damped + r * d_, w[0].forward, t.raw + r * qkv_);
             if (gates_) read_gates(layer, r, n);
             Timed timed(spent, kElementwise);
@@ -268,10 +268,10 @@ private:
             Packed<E> read = add_gradient(gradient_ + block.qkv.at, d_qkv, qkv_, qkv_,
                                           t.damped + r * d_, d_, n);
             if (gates_) read_gates_backward(layer, r, n, read);
-            if (t.damped != t.unit_in) dampen_backward(t, block, r, n);
+            if (layout_.most_lag) dampen_backward(t, block, r, n);
             else normalise_backward(t.unit_in, t.scale_in, r, n);
         };
-        if (t.damped != t.unit_in) by_rows_from_the_last(input_backward);
+        if (layout_.most_lag) by_rows_from_the_last(input_backward);
         else by_rows(input_backward);
     }
 
@@ -293,8 +293,8 @@ private:
                           tape_.reach + r + i, rows_ - r - i, d_);
             from_unit(tape_.dx + at, tape_.line, t.unit_in + at, t.scale_in[r + i], d_);
         }
-        int64_t kept = *std::max_element(layout_.lags.begin(), layout_.lags.end());
-        memcpy(tape_.d_unit + kRows * d_, tape_.d_unit, std::min(kept, n) * d_ * sizeof(float));
+        memcpy(tape_.d_unit + kRows * d_, tape_.d_unit,
+               std::min(layout_.most_lag, n) * d_ * sizeof(float));
     }
 
     void read_gates(int64_t layer, int64_t r, int64_t n) {

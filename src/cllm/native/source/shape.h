@@ -58,7 +58,7 @@ struct Block {
     Matrix qkv, out, gate_up, down;
     // Of mechanisms: gates are gamma's rows, then the forget gates', in one matrix unless some of
     // them read noise.
-    int64_t taps, offset, strength;
+    int64_t taps, offset, strength, end;
     std::vector<Gates> gates;
 };
 
@@ -74,11 +74,13 @@ struct Layout {
     bool has_gamma, has_noise;
     Schumann schumann;
     std::vector<int64_t> lags;
+    int64_t most_lag = 0;
     std::vector<double> decays;
 
     Layout(const Shape &s, const Parts &parts)
         : shape(s), eos_id(parts.eos_id), has_gamma(parts.has_gamma),
           schumann(Schumann(parts.schumann)), lags(parts.lags, parts.lags + parts.num_lags) {
+        for (int64_t lag : lags) most_lag = std::max(most_lag, lag);
         if (schumann == kStatic) decays.assign(parts.decays, parts.decays + s.heads);
         int64_t forget_rows = schumann == kForget ? s.kv_heads : 0;
         int64_t gamma_rows = has_gamma ? s.heads : 0;
@@ -127,6 +129,7 @@ struct Layout {
             }
             b.offset = take(schumann == kForget ? s.kv_heads : 0);
             b.strength = take(schumann != kNoDecay ? s.heads : 0);
+            b.end = next;
         }
         size = next;
     }

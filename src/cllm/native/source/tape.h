@@ -49,8 +49,6 @@ template <class E> struct Tape {
         int64_t qkv = q + 2 * kv, d = s.width, f = s.mlp_width;
         int64_t wide = round_up(context, kBlock), vocab = round_up(s.vocab_size, kPair<E>);
         int64_t widest = std::max({qkv, 2 * f, d, layout.up.columns});
-        int64_t most_lag = 0;
-        for (int64_t lag : layout.lags) most_lag = std::max(most_lag, lag);
         for (int64_t i = 0; i < s.layers; i++) {
             if (i > 0 && !keeps) {
                 layers.push_back(layers[0]);
@@ -63,7 +61,7 @@ template <class E> struct Tape {
                               arena.take<float>(rows * (s.heads + s.kv_heads)),
                               arena.take<float>(rows), nullptr, nullptr, nullptr});
             LayerTape<E> &t = layers.back();
-            t.damped = most_lag ? arena.take<E>(rows * d) : t.unit_in;
+            t.damped = layout.most_lag ? arena.take<E>(rows * d) : t.unit_in;
             if (layout.num_gates) t.gates = arena.take<float>(rows * layout.num_gates);
             if (layout.schumann == kForget) t.faded = arena.take<float>(rows * s.kv_heads);
         }
@@ -76,12 +74,12 @@ template <class E> struct Tape {
         right2 = arena.take<E>(packed_size<E>(context, s.head_width));
         rows_a = arena.take<E>(kRows * d);
         rows_b = arena.take<E>(kRows * f);
-        d_unit = arena.take<float>((kRows + most_lag) * d);
+        d_unit = arena.take<float>((kRows + layout.most_lag) * d);
         left = arena.take<E>(std::max(kRows * round_up(std::max(vocab, widest), kTileRows),
                                       (context + 1) * round_up(kBlock, kTileRows)));
         logit_rows = std::clamp<int64_t>((1 << 17) / vocab / 12 * 12, 12, kRows);
         logits = arena.take<float>(logit_rows * vocab);
-        if (num_tables || most_lag || layout.has_noise) reach = arena.take<int32_t>(rows);
+        if (num_tables || layout.most_lag || layout.has_noise) reach = arena.take<int32_t>(rows);
         if (num_tables) {
             lookups = arena.take<uint32_t>(rows * num_tables);
             recalled = arena.take<E>(rows * layout.up.columns);

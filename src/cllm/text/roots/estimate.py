@@ -17,6 +17,8 @@ from cllm.text.roots.letters import Letters
 _NEW_STEMS, _NEW_STEMS_SHARE = 1000.0, 0.4
 WHOLE = 0.05  # a word that was met as a stem vouches so much for being one
 COVER_FLOOR = 0.05
+# A prefix that no other word has counts as being in so many words.
+NEW_PREFIX = 1e-3
 
 
 @runtime_checkable
@@ -83,7 +85,7 @@ def estimate(
         cover = np.minimum(1.0, stem / begun)
         scores = np.log(trust * np.maximum(stem[cuts.stem] - shares, 0) + new_stem)
         scores += np.log(np.maximum(ending[cuts.ending] - shares, 0) + how.new_endings * made)
-        scores += np.log(np.maximum(prefix[cuts.prefix] - shares, 0) + 1e-3)
+        scores += np.log(np.maximum(prefix[cuts.prefix] - shares, 0) + NEW_PREFIX)
         scores += how.cover * np.where(is_whole, 0.0, np.log(cover + COVER_FLOOR)[cuts.stem])
         scores -= np.log(total + how.new_endings) + np.log(total)
         shares = cuts.shares(scores)

@@ -20,7 +20,14 @@ from cllm.text.roots.allomorphs import find_kin
 from cllm.text.roots.baseline import Baseline
 from cllm.text.roots.cuts import Cut, Cuts, list_cuts
 from cllm.text.roots.endings import ChainedEndings, FreeEndings, SuffixChain
-from cllm.text.roots.estimate import COVER_FLOOR, Estimate, Weighing, estimate, new_stems
+from cllm.text.roots.estimate import (
+    COVER_FLOOR,
+    NEW_PREFIX,
+    Estimate,
+    Weighing,
+    estimate,
+    new_stems,
+)
 from cllm.text.roots.letters import Letters, count_beginnings, count_endings
 from cllm.text.roots.segmenter import Segmenter
 from cllm.text.roots.spelling import word_of
@@ -175,7 +182,7 @@ def _segmenter(cuts: Cuts, found: Estimate, chain: SuffixChain, letters: Letters
         for name, weight in zip(cuts.endings, found.ending_words.tolist(), strict=True)
     }
     prefixes = {
-        name: float(np.log(weight + 1e-3) - np.log(total))
+        name: float(np.log(weight + NEW_PREFIX) - np.log(total))
         for name, weight in zip(cuts.prefixes, found.prefix_words.tolist(), strict=True)
     }
     stems = {}

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cllm.errors import InputError
-from cllm.numbers.primes import next_prime
 from cllm.text.roots.learning import learn_segmenter, ranked_words
-from cllm.text.roots.primes import Primes, number_parts, shared_factors
+from cllm.text.roots.primes import Primes, code_of, number_parts, shared_factors
 from cllm.text.roots.segmenter import Segmenter, Split
 from cllm.text.roots.spelling import word_of
 
@@ -46,12 +45,9 @@ class Morphology:
         Raises: InputError when it is no word.
         """
         split = self.split(word)
-        root = self.primes.roots.get(split.root)
-        last = int([*self.primes.of_affixes, *self.primes.of_roots][-1])
-        prime = next_prime(last) if root is None else int(self.primes.of_roots[root])
-        known = [self.primes.affixes.get(affix, 0) for affix in split.affixes]
-        factors = [int(self.primes.of_affixes[number]) for number in known if number]
-        return tuple(sorted([prime, *factors]))
+        root, affixes = self.primes.roots.get(split.root), self.primes.affixes
+        known = [affixes[affix] for affix in split.affixes if affix in affixes]
+        return code_of(root, known, self.primes.of_roots, self.primes.of_affixes)
 
     def related(self, word: str, other: str) -> tuple[int, ...]:
         """The primes that two words share; none where they are coprime. Raises: InputError."""

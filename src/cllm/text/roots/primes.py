@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Int64
 
-from cllm.numbers.primes import first_primes
+from cllm.numbers.primes import first_primes, next_prime
 
 Root = TypeVar("Root", bound=Hashable)
 
@@ -39,6 +39,20 @@ def number_parts(parts: Iterable[tuple[Root, Sequence[str]]]) -> Primes[Root]:
     ones = np.ones(1, np.int64)
     of_affixes = np.concatenate((ones, primes[: len(affixes)]))
     return Primes(roots, affixes, primes[len(affixes) :].copy(), of_affixes)
+
+
+def code_of(
+    root: int | None,
+    affixes: Sequence[int],
+    of_roots: Int64[np.ndarray, " R"],
+    of_affixes: Int64[np.ndarray, " N"],
+) -> tuple[int, ...]:
+    """The prime factors of the code of a root and affixes by number, in order.
+
+    A root that has no number gets the prime after all others.
+    """
+    prime = next_prime(int(of_roots[-1])) if root is None else int(of_roots[root])
+    return tuple(sorted([prime, *(int(of_affixes[number]) for number in affixes)]))
 
 
 def shared_factors(code: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:

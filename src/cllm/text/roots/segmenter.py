@@ -92,6 +92,10 @@ class Segmenter:
     def _letters(self) -> Letters:
         return Letters(self.letters)
 
+    @functools.cached_property
+    def _rarest_ending(self) -> float:
+        return min(self.endings.values())
+
     def _likeliest(self, word: str) -> Cut:
         cuts = list_cuts([word], self.prefixes, lambda ending: self._chain.cost(ending) < math.inf)
         scored = [(self._score(cuts.name(row), word), row) for row in range(len(cuts.word))]
@@ -104,5 +108,5 @@ class Segmenter:
             score = max(self.stems.get(stem, -math.inf), new)
         else:
             score = self.stems.get(stem, new + math.log(COVER_FLOOR))
-        rare = min(self.endings.values()) - self._chain.cost(ending)
+        rare = self._rarest_ending - self._chain.cost(ending)
         return score + self.prefixes[prefix] + self.endings.get(ending, rare)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
-from cllm.numbers.primes import next_prime
+from cllm.text.roots.primes import code_of
 from cllm.text.roots.segmenter import Segmenter, Split
 
 
@@ -45,8 +45,7 @@ class TokenRoots:
     def code_of_split(self, split: Split) -> tuple[int, ...]:
         """The code of any word; a root no token has gets the prime after all others."""
         root, numbers = self._numbers(split)
-        prime = next_prime(int(self.root_primes[-1])) if root is None else self.root_primes[root]
-        return tuple(sorted([int(prime), *(int(self.affix_primes[number]) for number in numbers)]))
+        return code_of(root, numbers, self.root_primes, self.affix_primes)
 
     def log_gcd(self, split: Split) -> Float64[np.ndarray, " V"]:
         """How near each token is to a word: log gcd of their codes, the shared primes' logarithms.

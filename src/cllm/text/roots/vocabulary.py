@@ -41,17 +41,14 @@ def token_morphology(
     require_words(tokenizer.kind)
     texts = _texts(tokenizer)
     size = tokenizer.vocab_size
-    ids = np.arange(size)
-    order = ids if counts is None else np.lexsort((ids, -counts))
-    ranks = np.empty(size, np.int64)
-    ranks[order] = ids
+    order = np.arange(size) if counts is None else np.argsort(-counts, kind="stable")
     words = [None if text is None else word_of(text) for text in texts]
     is_start = _starts(tokenizer, texts)
     learnt: dict[str, int] = {}
-    for token in order.tolist():
+    for rank, token in enumerate(order.tolist()):
         word = words[token]
         if word is not None and is_start[token]:
-            learnt.setdefault(word, size - int(ranks[token]))
+            learnt.setdefault(word, size - rank)
     if not learnt:
         message = f"no token of the tokeniser {tokenizer.kind!r} is a word, and roots need words"
         raise SettingsError(message, where="text.tokenizer", hint=_HINT)
