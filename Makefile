@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 # What the compiled engine is made from; what did not change is not compiled again.
-NATIVE := hatch_build.py src/cllm/native/build.py $(wildcard src/cllm/native/source/*)
+NATIVE := hatch_build.py src/cllm/native/build.py $(wildcard src/cllm/native/source/*.* src/cllm/native/source/*/*)
 # One test process for each core; models in tests take one thread each.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadscope
 

@@ -1,6 +1,6 @@
-"""A model learns and is scored here by compiled code, several times faster than by torch.
+"""A model learns, is scored and writes here by compiled code, several times faster than by torch.
 
-`engine.py` is what Python sees of it; `layout.py` names the parameters, and `parts.py` says which
+`engine.py` is what Python sees of learning, `decoder.py` and `stream.py` of writing; `layout.py` names the parameters, and `parts.py` says which
 mechanisms a model has beside the plain one. `library.py` finds the
 compiled code that suits the machine: `build.py` compiles it, when the package is installed or when
 it is first needed, and `processor.py` knows which instructions may be used.
@@ -23,22 +23,44 @@ The code itself is C++ in `source/`, to be read in this order:
 - `arena.h`: memory that is given back all at once
 - `peak.h`: the speed of products alone
 - `api.cpp`: the functions that Python calls
+
+and for writing, in `source/decode/`:
+
+- `panels.h`: products of few rows with floats in panels, each sum in one order
+- `codebook.h`, `integers.h`: lattice codes; products of integers
+- `matrix.h`: a weight matrix in any of the formats, and the rotation before it
+- `slots.h`: what is remembered of each text
+- `attend.h`: attention over what a slot holds
+- `decoder.h`: a pass of tokens of several texts on all threads
+- `sampling.h`, `drafts.h`, `writing.h`: the choice of a token, guesses of the next ones, the loop
+- `decoding.cpp`: the functions that Python calls
 """
 
+from cllm.native.decoder import CACHES, Cache, Decoder, Quantised
 from cllm.native.engine import PHASES, Engine, Update, product_peak
 from cllm.native.layout import Place, Shape, named_views, parameter_places
 from cllm.native.library import Library, find_library, load_library
+from cllm.native.observation import Observation
 from cllm.native.parts import TABLE, NgramPart, Parts
+from cllm.native.stream import Choice, Feed, Stream
 
 __all__ = [
+    "CACHES",
     "PHASES",
     "TABLE",
+    "Cache",
+    "Choice",
+    "Decoder",
     "Engine",
+    "Feed",
     "Library",
     "NgramPart",
+    "Observation",
     "Parts",
     "Place",
+    "Quantised",
     "Shape",
+    "Stream",
     "Update",
     "find_library",
     "load_library",

@@ -19,7 +19,8 @@ _TAPE_BYTES = 200 << 20
 PHASES = ("products", "attention", "elementwise", "head", "packing", "optimiser", "waiting")
 
 
-class _Shape(ctypes.Structure):
+@final
+class ShapeStruct(ctypes.Structure):
     """`Shape` of source/shape.h."""
 
     _fields_ = (
@@ -35,6 +36,11 @@ class _Shape(ctypes.Structure):
         ("norm_epsilon", ctypes.c_double),
         ("tied", ctypes.c_int64),
     )
+
+    @classmethod
+    def of(cls, shape: Shape) -> ShapeStruct:
+        """The numbers of a model."""
+        return cls(*(getattr(shape, name) for name, _ in cls._fields_))
 
 
 @final
@@ -114,7 +120,7 @@ class Engine:
         if threads < 1:
             raise ValueError(f"{threads} threads")
         self._functions = library.functions
-        self._shape = _Shape(*(getattr(shape, name) for name, _ in _Shape._fields_))
+        self._shape = ShapeStruct.of(shape)
         rows, width = (parts.ngram.num_rows, parts.ngram.row_width) if parts.ngram else (0, 0)
         self.table = np.zeros((rows, width), np.float32) if table is None else table
         _check_floats("table", self.table, (rows, width), is_written=learns)

@@ -14,7 +14,7 @@ from cllm.native.processor import runnable_variants
 
 SWITCH = "CLLM_NATIVE"
 _POINTER, _INT, _WHOLE, _REAL = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_double
-# Result and arguments of each function of source/api.cpp.
+# Result and arguments of each function of source/api.cpp and source/decode/decoding.cpp.
 _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "stamp": (ctypes.c_char_p, ()),
     "has_bfloat16": (_INT, ()),
@@ -33,6 +33,14 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "spent": (None, (_POINTER, _POINTER)),
     "product_peak": (_REAL, (_INT, _INT, _INT)),
     "orthogonalise": (_INT, (_POINTER, _POINTER, _WHOLE, _WHOLE, _INT)),
+    "decoder_create": (_POINTER, (*(_POINTER,) * 3, _INT, _WHOLE, _WHOLE, _INT)),
+    "decoder_destroy": (None, (_POINTER,)),
+    "decoder_weight_bytes": (_WHOLE, (_POINTER,)),
+    "decoder_feed": (None, (_POINTER, _POINTER, _WHOLE, _POINTER)),
+    "decoder_length": (_WHOLE, (_POINTER, _WHOLE)),
+    "decoder_truncate": (_INT, (_POINTER, _WHOLE, _WHOLE)),
+    "decoder_copy": (_INT, (_POINTER, _WHOLE, _WHOLE, _WHOLE)),
+    "decoder_observe": (None, (_POINTER, _POINTER)),
 }
 
 
