@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/.peers
 # What the compiled engine is made from; what did not change is not compiled again.
 NATIVE := hatch_build.py src/cllm/native/build.py $(wildcard src/cllm/native/source/*.* src/cllm/native/source/*/*)
 # One test process for each core; models in tests take one thread each.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
-.PHONY: help setup demo test check-long lint docs bench lock map clean
+.PHONY: help setup demo test peers check-long lint docs bench lock map clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -30,7 +31,14 @@ demo: $(READY)  ## train on Python's own documentation for a minute, and see it 
 test: $(READY)  ## the everyday test suite
 	$(PYTEST)
 
-check-long: $(READY)  ## the tests that take minutes
+# llama.cpp is compiled from source: ten minutes, once.
+$(PEERS): requirements-peers.lock $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-peers.lock
+	@touch $@
+
+peers: $(PEERS)  ## install the programs that long checks and benchmarks compare with
+
+check-long: $(PEERS)  ## the tests that take minutes
 	$(PYTEST) -m long --override-ini timeout=3600
 
 lint: $(READY)  ## formatting, style and types
@@ -43,7 +51,7 @@ docs: $(READY)  ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-bench: $(READY)  ## run every benchmark; each ends with one line of JSON
+bench: $(PEERS)  ## run every benchmark; each ends with one line of JSON
 	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 lock: $(READY)  ## write requirements.lock from what .venv holds (see docs/contributing.md)

@@ -1,5 +1,7 @@
 """Write `requirements.lock`: what `pyproject.toml` needs, at the versions installed here.
 
+What takes minutes to install (the group "peers") goes to `requirements-peers.lock`.
+
 To take up a newer release: `.venv/bin/pip install 'NAME==VERSION'`, `make test`, `make lock`.
 Only packages that something needs are written, each in the first group that needs it.
 """
@@ -52,14 +54,17 @@ def main() -> None:
     groups |= project["project"]["optional-dependencies"]
     groups |= project["dependency-groups"]
     found: dict[str, str] = {}
-    text = HEADER
-    for group, wanted in groups.items():
-        added = closure(wanted, found)
+    texts = {"requirements.lock": HEADER, "requirements-peers.lock": HEADER}
+    # Last, so that what others need too is not theirs.
+    for group in sorted(groups, key=lambda group: group == "peers"):
+        added = closure(groups[group], found)
         if added:
             lines = (f"{name}=={version}\n" for name, version in sorted(added.items()))
-            text += f"\n# {group}\n" + "".join(lines)
-    (ROOT / "requirements.lock").write_text(text, encoding="utf-8")
-    print(f"requirements.lock: {len(found)} packages")
+            file = "requirements-peers.lock" if group == "peers" else "requirements.lock"
+            texts[file] += f"\n# {group}\n" + "".join(lines)
+    for file, text in texts.items():
+        (ROOT / file).write_text(text, encoding="utf-8")
+    print(f"{', '.join(texts)}: {len(found)} packages")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A model on disk: Hugging Face's Qwen3 layout, weights in safetensors only."""
+"""A model on disk: Hugging Face's layout of Qwen3 or Llama, weights in safetensors only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from cllm.model.folding import kept
 from cllm.model.lexicon import LEXICON, Lexicon
 from cllm.model.mechanisms.choose import from_records, to_records
 from cllm.model.mechanisms.mechanism import needs_of
+from cllm.model.packed import MixedWeights, dequantised
+from cllm.model.packed_files import from_packed_tensors, to_packed_tensors
 from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 OWN_TYPE = "cllm"
+# By the model's type; Llama is Qwen3 without the norms of queries and keys.
+_CLASSES = {"qwen3": "Qwen3", "llama": "Llama", OWN_TYPE: "Cllm"}
+# The key of a quantised model's configuration under which its packed matrices are described.
+QUANTISATION = "quantization"
 
 # Ours on the left; several names on the right are the rows of one fused matrix, in order.
 _FUSED = {
@@ -39,8 +45,8 @@ _FUSED = {
 _OUTER = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
 
 
-def _foreign_names(name: str) -> tuple[str, ...]:
-    """The names in Hugging Face's Qwen3 of one of our parameters; a mechanism's stay."""
+def foreign_names(name: str) -> tuple[str, ...]:
+    """The names in Hugging Face's Qwen3 and Llama of one of our parameters; a mechanism's stay."""
     if name.startswith("mechanisms."):
         return (name,)
     stem = name.removesuffix(".weight")
@@ -55,7 +61,7 @@ def to_qwen3(spec: ModelSpec, weights: Weights) -> Weights:
     tensors: Weights = {}
     parameters = spec.parameters()
     for name, value in weights.items():
-        names, rows = _foreign_names(name), parameters[name].rows
+        names, rows = foreign_names(name), parameters[name].rows
         pieces = [value] if rows is None else np.split(value, np.cumsum(rows)[:-1])
         for foreign, piece in zip(names, pieces, strict=True):
             tensors[foreign] = np.ascontiguousarray(piece, np.float32)
@@ -67,7 +73,7 @@ def from_qwen3(spec: ModelSpec, tensors: Weights) -> Weights:
     weights: Weights = {}
     for name, shape in spec.parameter_shapes().items():
         try:
-            joined = np.concatenate([tensors[foreign] for foreign in _foreign_names(name)])
+            joined = np.concatenate([tensors[foreign] for foreign in foreign_names(name)])
         except KeyError as error:
             raise IntegrityError(f"the weights lack {error.args[0]}") from None
         if joined.shape != shape:
@@ -77,15 +83,23 @@ def from_qwen3(spec: ModelSpec, tensors: Weights) -> Weights:
     return weights
 
 
-def to_config(spec: ModelSpec) -> dict[str, Any]:
+def to_config(spec: ModelSpec, quantisation: dict[str, Any] | None = None) -> dict[str, Any]:
     """The model's `config.json`, as transformers reads it.
 
-    With mechanisms it is of a type of our own, which no other program takes for Qwen3.
+    With mechanisms, or with the record of a quantisation, it is of a type of our own, which no
+    other program takes for Qwen3.
     """
-    own = {"mechanisms": to_records(spec.mechanisms)} if spec.mechanisms else {}
+    own: dict[str, Any] = {}
+    if spec.mechanisms or quantisation is not None:
+        own["mechanisms"] = to_records(spec.mechanisms)
+    if quantisation is not None:
+        own[QUANTISATION] = quantisation
+    if own:
+        own["has_head_norm"] = spec.has_head_norm
+    kind = OWN_TYPE if own else "qwen3" if spec.has_head_norm else "llama"
     return {
-        "architectures": ["CllmForCausalLM" if own else "Qwen3ForCausalLM"],
-        "model_type": OWN_TYPE if own else "qwen3",
+        "architectures": [f"{_CLASSES[kind]}ForCausalLM"],
+        "model_type": kind,
         **own,
         "vocab_size": spec.vocab_size,
         "hidden_size": spec.width,
@@ -101,6 +115,7 @@ def to_config(spec: ModelSpec) -> dict[str, Any]:
         "tie_word_embeddings": spec.tied,
         "hidden_act": "silu",
         "attention_bias": False,
+        "mlp_bias": False,
         "attention_dropout": 0.0,
         "use_sliding_window": False,
         "initializer_range": 0.02,
@@ -116,8 +131,9 @@ def read_spec(folder: Path) -> ModelSpec:
     path = folder / CONFIG
     config = read_json(path)
     try:
-        if config["model_type"] not in ("qwen3", OWN_TYPE):
-            raise IntegrityError(f"not a Qwen3 model but {config['model_type']!r}", where=path)
+        if config["model_type"] not in _CLASSES:
+            found = config["model_type"]
+            raise IntegrityError(f"not a Qwen3 or Llama model but {found!r}", where=path)
         is_own = config["model_type"] == OWN_TYPE
         return ModelSpec(
             vocab_size=config["vocab_size"],
@@ -132,6 +148,7 @@ def read_spec(folder: Path) -> ModelSpec:
             norm_epsilon=config["rms_norm_eps"],
             tied=config["tie_word_embeddings"],
             eos_id=_first_id(config["eos_token_id"]),
+            has_head_norm=config.get("has_head_norm", config["model_type"] != "llama"),
             mechanisms=from_records(config["mechanisms"]) if is_own else (),
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -175,20 +192,52 @@ def load_lexicon(folder: Path, spec: ModelSpec) -> Lexicon | None:
     return lexicon
 
 
-def load_weights(folder: Path) -> tuple[ModelSpec, Weights]:
-    """Read a model's shape and its float32 weights.
+def save_quantised(
+    folder: Path, spec: ModelSpec, weights: MixedWeights, lexicon: Lexicon | None = None
+) -> None:
+    """Write a model of which some matrices are packed into an existing folder, as `save_model`."""
+    assert kept(spec) == spec.mechanisms, "the caller folds what can be folded"
+    tensors, record = to_packed_tensors(weights)
+    write_json(folder / CONFIG, to_config(spec, record))
+    save_file(tensors, folder / WEIGHTS)
+    if needs_of(spec.mechanisms):
+        assert lexicon is not None
+        lexicon.save(folder)
+
+
+def is_quantised(folder: Path) -> bool:
+    """Whether the model in `folder` holds packed matrices. Raises: IntegrityError."""
+    config = read_json(folder / CONFIG)
+    return isinstance(config, dict) and QUANTISATION in config
+
+
+def load_weights(folder: Path) -> tuple[ModelSpec, MixedWeights]:
+    """Read a model's shape and its weights: float32, and `Packed` where it is quantised.
 
     Raises: IntegrityError naming the damaged file.
     """
     spec, path = read_spec(folder), folder / WEIGHTS
+    config = read_json(folder / CONFIG)
     try:
-        return spec, from_qwen3(spec, load_file(path))
+        tensors = load_file(path)
+        if QUANTISATION in config:
+            return spec, from_packed_tensors(spec, tensors, config[QUANTISATION])
+        return spec, {**from_qwen3(spec, tensors)}
     except FileNotFoundError:
         raise IntegrityError("the file is missing", where=path) from None
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"the file is damaged: {error}", where=path) from error
     except IntegrityError as error:
         raise IntegrityError(error.message, where=path) from None
+
+
+def load_float_weights(folder: Path) -> tuple[ModelSpec, Weights]:
+    """Read a model's shape and its weights in float32, dequantised where they are packed.
+
+    Raises: IntegrityError naming the damaged file.
+    """
+    spec, weights = load_weights(folder)
+    return spec, dequantised(weights)
 
 
 def load_model(folder: Path) -> Transformer:
@@ -198,7 +247,7 @@ def load_model(folder: Path) -> Transformer:
     """
     from cllm.model.transformer import Transformer
 
-    spec, weights = load_weights(folder)
+    spec, weights = load_float_weights(folder)
     model = Transformer(spec, load_lexicon(folder, spec))
     model.load_weights(weights)
     return model.eval()

@@ -98,5 +98,5 @@ def _look_back(
         for head in range(key_head * group, (key_head + 1) * group):
             qkv[head] += (scale * np.outer(query, shared)).astype(np.float32)
         qkv[spec.heads + key_head] += (scale * np.outer(key, shared)).astype(np.float32)
-    for name in ("q_norm", "k_norm"):
+    for name in ("q_norm", "k_norm") if spec.has_head_norm else ():
         weights[f"blocks.{layer}.attention.{name}.weight"][:] = _HEAD_GAIN

@@ -64,7 +64,7 @@ class Rotary(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention with normalised queries and keys.
+    """Causal grouped-query attention with queries and keys normalised, unless the spec says not.
 
     One product gives queries, keys and values. Source: Ainslie 2023, arXiv:2305.13245
     (groups); Henry 2020, arXiv:2010.04245 (query-key norm).
@@ -76,8 +76,9 @@ class Attention(nn.Module):
         self.heads, self.kv_heads, self.head_width = spec.heads, spec.kv_heads, spec.head_width
         rows = spec.parameter_shapes()[f"blocks.{layer}.attention.qkv.weight"][0]
         self.qkv = nn.Linear(spec.width, rows, bias=False)
-        self.q_norm = RMSNorm(spec.head_width, spec.norm_epsilon)
-        self.k_norm = RMSNorm(spec.head_width, spec.norm_epsilon)
+        has_norm = spec.has_head_norm
+        self.q_norm = RMSNorm(spec.head_width, spec.norm_epsilon) if has_norm else None
+        self.k_norm = RMSNorm(spec.head_width, spec.norm_epsilon) if has_norm else None
         self.out = nn.Linear(spec.heads * spec.head_width, spec.width, bias=False)
 
     def forward(
@@ -89,13 +90,7 @@ class Attention(nn.Module):
         heads = F.linear(x, parts.project(self.layer, self.qkv.weight))
         heads = heads.view(B, T, -1, self.head_width)
         qk, v = torch.split(heads, [self.heads + self.kv_heads, self.kv_heads], dim=2)
-        gains = torch.cat(
-            (
-                self.q_norm.weight.expand(self.heads, -1),
-                self.k_norm.weight.expand(self.kv_heads, -1),
-            )
-        )
-        qk = rotary(rms_norm(qk, gains, self.q_norm.epsilon).transpose(1, 2), reading.start)
+        qk = rotary(self._normalised(qk).transpose(1, 2), reading.start)
         (q, k), v = qk.split((self.heads, self.kv_heads), dim=1), v.transpose(1, 2)
         if reading.cache is not None:
             k, v = reading.cache.extend(self.layer, k, v)
@@ -109,6 +104,13 @@ class Attention(nn.Module):
         y = parts.gate(self.layer, y, x, reading)
         mixed: Tensor = self.out(y.reshape(B, T, -1))
         return mixed
+
+    def _normalised(self, qk: Float[Tensor, "B T HK D"]) -> Float[Tensor, "B T HK D"]:
+        if self.q_norm is None or self.k_norm is None:
+            return qk
+        q_gains = self.q_norm.weight.expand(self.heads, -1)
+        k_gains = self.k_norm.weight.expand(self.kv_heads, -1)
+        return rms_norm(qk, torch.cat((q_gains, k_gains)), self.q_norm.epsilon)
 
 
 def attend(

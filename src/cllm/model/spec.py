@@ -47,6 +47,8 @@ class ModelSpec:
     tied: bool = True
     # The token that ends a document.
     eos_id: int = 0
+    # Queries and keys are normalised, as in Qwen3; Llama lacks that and is otherwise the same.
+    has_head_norm: bool = True
     # In the order in which they act; see `mechanisms.choose`.
     mechanisms: tuple[Mechanism, ...] = ()
 
@@ -93,11 +95,11 @@ def _plain_parameters(spec: ModelSpec) -> dict[str, Parameter]:
     table = Parameter((spec.vocab_size, width), deviation=deviation, decays=True)
     found = {"embedding.weight": table}
     for layer in range(spec.layers):
+        head_norms = {"attention.q_norm": head_gains, "attention.k_norm": head_gains}
         block = {
             "attention_norm": gains,
             "attention.qkv": matrix(heads, width),
-            "attention.q_norm": head_gains,
-            "attention.k_norm": head_gains,
+            **(head_norms if spec.has_head_norm else {}),
             "attention.out": matrix(width, spec.heads * head_width, writes=True),
             "feed_forward_norm": gains,
             "feed_forward.gate_up": matrix(halves, width),

@@ -11,12 +11,12 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from cllm.config import TokenizerKind
 from cllm.text.pipeline import WorkerPool
 from cllm.text.progress import Progress
 from cllm.text.shards import ShardWriter, token_dtype
 from cllm.text.split import Span
 from cllm.text.tokenizers import Tokenizer
+from cllm.text.tokenizers.foreign import AnyKind
 from cllm.text.write_behind import WriteBehind
 
 # Spans are cut to pieces of at most this size, so that an encoder's arrays stay in the
@@ -56,7 +56,7 @@ class EncodeWork:
 
     def __init__(self, path: Path, tokenizer: Tokenizer) -> None:
         self._path = path
-        self._kind: TokenizerKind = tokenizer.kind
+        self._kind: AnyKind = tokenizer.kind
         self._json = tokenizer.backend.to_str()
         self._known = tokenizer.known
         self._tokenizer: Tokenizer | None = tokenizer

@@ -32,6 +32,16 @@ def require_compiled(mechanisms: Sequence[Mechanism]) -> None:
         )
 
 
+def require_head_norm(spec: ModelSpec) -> None:
+    """Raises: NativeError for a Llama, whose queries and keys are not normalised."""
+    if not spec.has_head_norm:
+        raise NativeError(
+            "the compiled engine trains no model without norms of queries and keys",
+            where="train.engine",
+            hint="Leave the setting out.",
+        )
+
+
 def parts_of(spec: ModelSpec) -> Parts:
     """What the engine is told of a model's mechanisms, all of which it has."""
     assert not uncompiled(spec.mechanisms), "the caller has chosen torch for these"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int64
 
-from cllm.config import TokenizerKind
 from cllm.errors import SettingsError
 from cllm.text.roots.learning import learn_segmenter
 from cllm.text.roots.primes import number_parts
 from cllm.text.roots.segmenter import Segmenter
 from cllm.text.roots.spelling import word_of
 from cllm.text.roots.token_roots import TokenRoots
-from cllm.text.tokenizers.alphabet import CONTINUATION, EOS, EOS_ID
+from cllm.text.tokenizers.alphabet import CONTINUATION, EOS
+from cllm.text.tokenizers.foreign import AnyKind
 from cllm.text.tokenizers.tokenizer import Tokenizer
 
 # What makes a root one: words share it, anything else has it to itself.
@@ -20,7 +20,7 @@ _RootKey = tuple[str, str]
 _HINT = "Use --tokenizer words or unigram (bpe works where its tokens are words)."
 
 
-def require_words(kind: TokenizerKind) -> None:
+def require_words(kind: AnyKind) -> None:
     """Refuse tokenisers without words. Raises: SettingsError."""
     if kind in ("bytes", "characters"):
         message = f"the tokeniser {kind!r} has no words, and roots need words"
@@ -65,7 +65,8 @@ def _texts(tokenizer: Tokenizer) -> list[str | None]:
             found.append(spelling.decode())
         except UnicodeDecodeError:
             found.append(None)
-    special = [EOS_ID] if tokenizer.unk_id is None else [EOS_ID, tokenizer.unk_id]
+    eos_id, unk_id = tokenizer.eos_id, tokenizer.unk_id
+    special = [eos_id] if unk_id is None else [eos_id, unk_id]
     for token in special:
         found[token] = None
     return found
@@ -102,7 +103,8 @@ def _parts(
             parts.append((("part", word), (affix,) if affix in spelled else ()))
             kept.append("")
         else:
-            name = EOS if token == EOS_ID else tokenizer.decode([token]) if text is None else text
+            shown = tokenizer.decode([token]) if text is None else text
+            name = EOS if token == tokenizer.eos_id else shown
             parts.append(((f"token {token}", name), ()))
             kept.append("")
     return parts, kept

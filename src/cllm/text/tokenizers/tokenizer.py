@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -23,6 +24,13 @@ from cllm.text.tokenizers.encoders import (
     KnownPieces,
     PieceEncoder,
 )
+from cllm.text.tokenizers.foreign import (
+    AnyKind,
+    Foreign,
+    ForeignEncoder,
+    foreign_spellings,
+    special_tokens,
+)
 from cllm.text.tokenizers.wordpiece import LONGEST_PIECE
 
 if TYPE_CHECKING:
@@ -36,25 +44,30 @@ class Tokenizer:
 
     Wraps a Hugging Face `tokenizers.Tokenizer` (`backend`), whose `tokenizer.json` is what
     other programs read, and gives the same ids much faster; `known` are pieces whose ids
-    training has told already. The end of a text,
-    `<|endoftext|>`, is id 0 and is never made by `encode`: its spelling inside a text is
-    plain text. `is_lossless` says that `decode(encode(s)) == s` for every `s`; where it is
-    false the same holds for texts without unknown words or characters.
+    training has told already. The end of a text, `<|endoftext|>`, is id 0 and is never made by
+    `encode`: its spelling inside a text is plain text. A tokeniser from elsewhere is of the kind
+    "foreign" and has special tokens of its own, of which `about` tells; `begin_ids` stand before
+    each text. `is_lossless` says that `decode(encode(s)) == s` for every `s`; where it is false
+    the same holds for texts without unknown words or characters.
     """
 
     def __init__(
         self,
-        kind: TokenizerKind,
+        kind: AnyKind,
         backend: tokenizers.Tokenizer,
         *,
         known: KnownPieces | None = None,
+        about: Foreign | None = None,
     ) -> None:
+        assert (about is not None) == (kind == "foreign")
         backend.encode_special_tokens = True
         self.known = known
-        self.kind: TokenizerKind = kind
+        self.kind: AnyKind = kind
         self.backend = backend
-        self.vocab_size: int = backend.get_vocab_size()
-        self.eos_id: int = EOS_ID
+        self.about = about
+        self.vocab_size: int = about.vocab_size if about else backend.get_vocab_size()
+        self.eos_id: int = about.eos_id if about else EOS_ID
+        self.begin_ids: tuple[int, ...] = about.begin_ids if about else ()
         self.unk_id: int | None = UNK_ID if kind in _HAS_UNK else None
         self.is_lossless: bool = kind not in _HAS_UNK
 
@@ -70,6 +83,22 @@ class Tokenizer:
     def encode_utf8(self, texts: Sequence[bytes], has_eos: Sequence[bool]) -> Encoded:
         """The ids of texts in a row, with eos after those that `has_eos` names."""
         return self._encoder.encode(texts, has_eos)
+
+    def encode_rendered(self, text: str) -> npt.NDArray[np.uint32]:
+        """The ids of what a chat template made, in which special tokens are meant as such.
+
+        Ours have none. Raises: InputError as `encode`.
+        """
+        special = special_tokens(self.backend) if self.about else {}
+        if not special:
+            return self.encode(text)
+        names = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
+        parts = [
+            np.array([special[part]], np.uint32) if part in special else self.encode(part)
+            for part in re.split(f"({names})", text)
+            if part
+        ]
+        return np.concatenate(parts or [np.empty(0, np.uint32)])
 
     def decode(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
         """The text of some ids; eos is left out, `<unk>` is shown as such.
@@ -90,6 +119,8 @@ class Tokenizer:
     @functools.cached_property
     def spellings(self) -> list[bytes]:
         """The bytes each id stands for (none for eos)."""
+        if self.about is not None:
+            return foreign_spellings(self.backend, self.about)
         entries = self.backend.get_vocab()
         tokens = sorted(entries, key=entries.__getitem__)
         first = 1 if self.unk_id is None else 2
@@ -100,6 +131,8 @@ class Tokenizer:
 
     @functools.cached_property
     def _encoder(self) -> Encoder:
+        if self.about is not None:
+            return ForeignEncoder(self.backend, self.eos_id)
         if self.kind == "bytes":
             return ByteEncoder()
         if self.kind == "characters":
@@ -138,6 +171,8 @@ class Tokenizer:
         }
         if self.unk_id is not None:
             config["unk_token"] = UNK
+        if self.about is not None:
+            config |= _foreign_config(self.backend, self.about)
         if context is not None:
             config["model_max_length"] = context
         if chat_template is not None:
@@ -153,9 +188,8 @@ class Tokenizer:
         path = folder / "tokenizer.json"
         config = files.read_json(folder / "tokenizer_config.json")
         name = config.get("cllm_kind") if isinstance(config, dict) else None
-        kind: TokenizerKind | None = next(
-            (kind for kind in get_args(TokenizerKind) if kind == name), None
-        )
+        kinds: tuple[AnyKind, ...] = (*get_args(TokenizerKind), "foreign")
+        kind = next((kind for kind in kinds if kind == name), None)
         if kind is None:
             raise IntegrityError(
                 f"unknown kind of tokeniser {name!r}", where=folder / "tokenizer_config.json"
@@ -170,6 +204,9 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises the bare class
             raise IntegrityError(f"the file is damaged: {error}", where=path) from error
+        if kind == "foreign":
+            about = _read_foreign(config, backend, folder / "tokenizer_config.json")
+            return cls(kind, backend, about=about)
         if backend.token_to_id(EOS) != EOS_ID:
             raise IntegrityError(f"{EOS} is not id {EOS_ID}", where=path)
         return cls(kind, backend)
@@ -189,6 +226,29 @@ class TokenStreamDecoder:
     def finish(self) -> str:
         """What is left at the end: U+FFFD for a character that was not completed."""
         return self._decoder.decode(b"", final=True)
+
+
+def _foreign_config(backend: tokenizers.Tokenizer, about: Foreign) -> dict[str, Any]:
+    first = backend.id_to_token(about.begin_ids[0]) if about.begin_ids else None
+    return {
+        "cllm_eos_id": about.eos_id,
+        "cllm_vocab_size": about.vocab_size,
+        "cllm_begin_ids": list(about.begin_ids),
+        "eos_token": backend.id_to_token(about.eos_id),
+        **({"bos_token": first} if first is not None else {}),
+        "split_special_tokens": False,
+    }
+
+
+def _read_foreign(config: dict[str, Any], backend: tokenizers.Tokenizer, where: Path) -> Foreign:
+    size, eos_id = config.get("cllm_vocab_size"), config.get("cllm_eos_id")
+    begin = config.get("cllm_begin_ids")
+    largest = max(backend.get_vocab().values(), default=-1)
+    if type(size) is not int or largest >= size or not isinstance(begin, list):
+        raise IntegrityError("the file does not fit tokenizer.json", where=where)
+    if not all(type(token) is int and 0 <= token < size for token in (eos_id, *begin)):
+        raise IntegrityError("the file names tokens that the vocabulary lacks", where=where)
+    return Foreign(int(eos_id or 0), size, tuple(begin))
 
 
 def _utf8(text: str) -> bytes:
