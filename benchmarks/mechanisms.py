@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cllm.config import TrainSettings
-from cllm.infer.torch_runner import TorchRunner
+from cllm.infer.torch_decoder import TorchDecoder
 from cllm.jobs.compute import choose_compute
 from cllm.jobs.workspace import home_folder
 from cllm.model import ModelSpec, initial_weights
@@ -28,6 +28,7 @@ from cllm.model.lexicon import Lexicon
 from cllm.model.mechanisms.catalogue import NAMES, SETS
 from cllm.model.mechanisms.choose import choose, with_mechanisms
 from cllm.model.transformer import Transformer
+from cllm.native.stream import Feed
 from cllm.numbers.primes import first_primes
 from cllm.training.learner import Learner, Rates
 from cllm.training.torch_learner import TorchLearner
@@ -79,14 +80,15 @@ def stepping(learner: Learner) -> Work:
     return work
 
 
-def decoding(runner: TorchRunner) -> Work:
+def decoding(decoder: TorchDecoder) -> Work:
     """Milliseconds of one decoded token after a prompt, by the mean of a few."""
 
     def work() -> float:
-        runner.prefill(list(range(PROMPT)))
+        decoder.truncate(0, 0)
+        decoder.feed([Feed(0, range(PROMPT))])
         start = time.perf_counter()
         for token in range(TOKENS):
-            runner.decode(token)
+            decoder.feed([Feed(0, [token])])
         return (time.perf_counter() - start) / TOKENS * 1e3
 
     return work
@@ -107,7 +109,7 @@ def arms() -> tuple[dict[str, dict[str, Work]], dict[str, int]]:
         model.load_weights(folded)
         works[name] = {
             "torch step": stepping(TorchLearner(spec, weights, SETTINGS, words)),
-            "torch decode": decoding(TorchRunner(model)),
+            "torch decode": decoding(TorchDecoder(model)),
         }
         compute, _ = choose_compute(home_folder(), SETTINGS, chosen)
         if compute.kind == "compiled":
