@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from cllm.errors import SettingsError
@@ -162,6 +162,13 @@ class GenerateSettings(_Section):
         ge=0.0,
         le=1.0,
     )
+    typical_p: float | None = _setting(
+        None,
+        "Keep the tokens nearest to the expected surprise that together have this probability.",
+        short="typical-p",
+        gt=0.0,
+        le=1.0,
+    )
     repetition_penalty: float = _setting(
         1.0, "Above 1, tokens that occurred become less likely.", short="repetition-penalty", gt=0.0
     )
@@ -171,8 +178,22 @@ class GenerateSettings(_Section):
     presence_penalty: float = _setting(
         0.0, "Subtracted once from the score of a token that occurred.", short="presence-penalty"
     )
+    logit_bias: tuple[str, ...] = _setting(
+        (),
+        "TOKEN=NUMBER is added to a token's score; TOKEN is its text, or # and its id.",
+        short="logit-bias",
+    )
     stop: tuple[str, ...] = _setting((), "Strings that end the text.", short="stop")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = _setting(0, "Seed of the choice.", short="seed")
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _items(cls, value: Any) -> Any:
+        """In Python also {" the": -2.0, 17: -inf}: a token's text or its id."""
+        if not isinstance(value, Mapping):
+            return value
+        named = ((f"#{key}" if isinstance(key, int) else key, add) for key, add in value.items())
+        return tuple(f"{key}={add}" for key, add in named)
 
 
 class Settings(_Section):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cllm.config import GenerateSettings
 from cllm.infer import samplers
+from cllm.native.stream import Choice
 
 # Probabilities ½, ¼, ⅛, ⅛ have logits that are exact to the last bit but one.
 HALVES = np.array([0.5, 0.25, 0.125, 0.125])
@@ -77,6 +77,47 @@ def test_min_p_is_relative_to_the_likeliest(p, num_kept):
     )
 
 
+# Half the entropy 7/4·ln 2 away: −log p is 1, 2, 3, 3 times ln 2, so ¼ is nearest, then ½.
+@pytest.mark.parametrize(
+    ("p", "kept"),
+    [
+        (0.01, {1}),
+        (0.24, {1}),
+        (0.26, {0, 1}),
+        (0.74, {0, 1}),
+        (0.76, {0, 1, 2}),
+        (1.0, {0, 1, 2, 3}),
+    ],
+)
+def test_typical_keeps_the_nearest_to_the_entropy(p, kept):
+    found = probabilities(samplers.typical(LOGITS, p))
+    assert set(np.flatnonzero(found).tolist()) == kept
+    np.testing.assert_allclose(found[list(kept)], HALVES[list(kept)] / HALVES[list(kept)].sum())
+
+
+def test_typical_leaves_what_is_ruled_out():
+    found = samplers.typical(np.array([0.0, -np.inf, 0.0]), 0.99)
+    assert found.tolist() == [0.0, -np.inf, 0.0]
+
+
+@given(finite_logits, st.floats(0.01, 1), st.integers(1, 10))
+def test_typical_agrees_with_transformers(logits, p, scale):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    spread = logits / scale
+    peer = transformers.TypicalLogitsWarper(mass=min(p, 0.99))
+    theirs = peer(None, torch.from_numpy(spread)[None])[0].isfinite().numpy()
+    ours = np.isfinite(samplers.typical(spread, min(p, 0.99)))
+    order = np.sort(np.abs(-samplers.log_softmax(spread) - entropy_of(spread)))
+    # Of equals, which one is kept is a matter of taste.
+    if len(np.unique(np.round(order, 9))) == len(order):
+        assert ours.tolist() == theirs.tolist()
+
+
+def entropy_of(logits):
+    chances = samplers.softmax(logits)
+    return float(-(chances * np.log(np.maximum(chances, 1e-300))).sum())
+
+
 def test_repetition_penalty_divides_positive_and_multiplies_negative_logits():
     counts = np.array([2, 0, 1, 0])
     found = samplers.repetition_penalty(np.array([3.0, 3.0, -1.0, -1.0]), counts, 1.5)
@@ -90,7 +131,7 @@ def test_frequency_penalty_counts_and_presence_penalty_does_not():
 
 
 def test_only_the_repetition_penalty_sees_the_prompt():
-    settings = GenerateSettings(repetition_penalty=2, frequency_penalty=1, presence_penalty=1)
+    settings = Choice(repetition_penalty=2.0, frequency_penalty=1.0, presence_penalty=1.0)
     prompt_only = samplers.penalise(
         np.array([4.0, 4.0]), settings, seen=np.array([1, 0]), written=np.array([0, 0])
     )
@@ -99,14 +140,14 @@ def test_only_the_repetition_penalty_sees_the_prompt():
 
 def test_the_distribution_is_temperature_then_truncation():
     # At temperature ½ the probabilities are squared: 16, 4, 1, 1 of 22; two reach 0.9.
-    settings = GenerateSettings(temperature=0.5, top_p=0.9)
+    settings = Choice(temperature=0.5, top_p=0.9)
     found = samplers.distribution(LOGITS, settings)
     np.testing.assert_allclose(found, [0.8, 0.2, 0, 0], rtol=1e-12)
 
 
 @given(finite_logits, st.integers(1, 50), st.floats(0.01, 1), st.floats(0, 1))
 def test_truncations_keep_the_likeliest_and_only_remove(logits, k, p, m):
-    settings = GenerateSettings(temperature=1.0, top_k=k, top_p=p, min_p=m)
+    settings = Choice(temperature=1.0, top_k=k, top_p=p, min_p=m)
     found = samplers.distribution(logits, settings)
     assert math.isclose(found.sum(), 1.0, rel_tol=1e-9)
     assert found[np.argmax(logits)] > 0
@@ -118,13 +159,43 @@ def test_truncations_keep_the_likeliest_and_only_remove(logits, k, p, m):
 
 @given(finite_logits, st.floats(0, 1, exclude_max=True))
 def test_draw_never_takes_what_is_ruled_out(logits, uniform):
-    chances = samplers.distribution(logits, GenerateSettings(top_k=1 + len(logits) // 2))
+    chances = samplers.distribution(logits, Choice(top_k=1 + len(logits) // 2))
     assert chances[samplers.draw(chances, uniform)] > 0
 
 
 def test_draw_inverts_the_running_total():
     edges = [(0.0, 0), (0.49999, 0), (0.5, 1), (0.74999, 1), (0.75, 2), (0.875, 3), (0.99999, 3)]
     assert [samplers.draw(HALVES, uniform) for uniform, _ in edges] == [id_ for _, id_ in edges]
+
+
+def test_bias_is_added_and_a_mask_rules_out():
+    bias = {1: 2.0, 3: -math.inf}
+    assert samplers.add_bias(np.ones(4), bias).tolist() == [1.0, 3.0, 1.0, -math.inf]
+    mask = np.array([0b0110], np.uint32)
+    found = samplers.keep_masked(np.ones(4), mask)
+    assert found.tolist() == [-math.inf, 1.0, 1.0, -math.inf]
+
+
+def test_choose_takes_every_step_in_order():
+    """Bias 4 makes token 3 the likeliest; a penalty of 2 halves it; top-k leaves two."""
+    chosen = [
+        samplers.choose(
+            np.array([1.0, 2.0, 3.0, 4.0], np.float32),
+            Choice(bias={3: 4.0}, repetition_penalty=2.0, top_k=2),
+            uniform,
+            seen=np.array([0, 0, 0, 1]),
+            written=np.zeros(4, np.int64),
+        )
+        # Logits 1, 2, 3, 4: of the two left, e⁻¹ / (1 + e⁻¹) = 0.269 is token 2's.
+        for uniform in (0.0, 0.268, 0.270, 0.999)
+    ]
+    assert chosen == [2, 2, 3, 3]
+
+
+def test_the_likeliest_come_with_their_log_probabilities():
+    ids, scores = samplers.likeliest(LOGITS, 3)
+    assert ids.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(scores, LOGITS[:3], rtol=1e-6)
 
 
 def test_draws_follow_the_distribution():

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -169,6 +170,18 @@ def test_unknown_words_of_a_prompt_are_named(cllm):
         (("talker", "--top-p", "1.5"), "--top-p"),
         (("talker", "--stop", ""), "empty stop string"),
         (("talker", "-n", "0"), "-n"),
+        (("talker", "--logit-bias", "the"), "--logit-bias"),
+        (("talker", "--typical-p", "0"), "--typical-p"),
+        (("talker", "--threads", "0"), "--threads"),
+        (("talker", "--logprobs", "-1"), "--logprobs"),
+        (("talker", "--beams", "0"), "--beams"),
+        (("talker", "--beams", "4", "--beam-groups", "3"), "--beam-groups"),
+        (("talker", "--beams", "4", "-n", "2"), "-n"),
+        (("talker", "--beams", "4", "--stop", "a"), "--stop"),
+        (("talker", "--regex", "[a-"), "--regex"),
+        (("talker", "--regex", "a", "--grammar", __file__), "not both"),
+        (("talker", "--grammar", "nowhere.lark"), "nowhere.lark"),
+        (("writer", "--regex", "%%"), "no token"),
         (("talker", "--prompt", "a", "--prompt-file", "b"), "not both"),
     ],
 )
@@ -177,6 +190,54 @@ def test_what_can_not_be_done_is_said(cllm, flags, told):
     assert code == 2
     assert told in err
     assert "Traceback" not in err
+
+
+def test_a_schema_is_obeyed(cllm, tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text(
+        '{"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}'
+    )
+    for seed in range(3):
+        arguments = ("--json-schema", schema, "--max-tokens", 200, "--seed", seed, "--json")
+        result = last_json(cllm("generate", "talker", *arguments)[1])
+        if result["finish"] != "length":
+            assert isinstance(json.loads(result["text"])["a"], bool)
+
+
+def test_a_form_that_is_cut_is_said(cllm):
+    code, out, err = cllm(
+        "generate", "talker", "--regex", "[a-z]{300}", "--max-tokens", 10, "--json"
+    )
+    result = last_json(out)
+    assert (code, result["finish"]) == (0, "length")
+    assert re.fullmatch("[a-z]+", result["text"])
+    assert "cut at 10 tokens" in err
+
+
+def test_log_probabilities_come_with_json(cllm):
+    arguments = ("--temperature", 0, "--max-tokens", 6, "--logprobs", 2, "--json")
+    result = last_json(cllm("generate", "talker", "--prompt", "Q: What", *arguments)[1])
+    assert "".join(token["token"] for token in result["logprobs"]) == result["text"]
+    for token in result["logprobs"]:
+        # What is taken at temperature 0 is the likeliest.
+        assert token["top"][0]["id"] == token["id"]
+        assert token["top"][0]["logprob"] == pytest.approx(token["logprob"], abs=1e-6)
+        assert token["logprob"] >= token["top"][1]["logprob"]
+
+
+def test_beams_find_at_least_what_greedy_finds(cllm):
+    arguments = ("generate", "talker", "--prompt", "Q: What", "--max-tokens", 10)
+    code, out, _ = cllm(*arguments, "--beams", 4, "--length-penalty", 0, "--json")
+    found = last_json(out)
+    assert code == 0
+    assert found["text"] == found["samples"][0]["text"]
+    greedy = last_json(cllm(*arguments, "--temperature", 0, "--logprobs", 0, "--json")[1])
+    total = sum(token["logprob"] for token in greedy["logprobs"])
+    assert found["samples"][0]["log_probability"] >= total - 1e-3
+    assert all(
+        node["parent"] is None or node["parent"] < at for at, node in enumerate(found["nodes"])
+    )
+    assert cllm(*arguments, "--beams", 4, "--length-penalty", 0)[1] == found["text"] + "\n"
 
 
 def test_a_damaged_model_names_the_file(cllm, trained_home):

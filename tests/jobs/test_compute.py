@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from cllm.config import GenerateSettings, ModelSettings, TrainSettings
+from cllm.config import ModelSettings, TrainSettings
 from cllm.errors import NativeError, SettingsError
-from cllm.infer.engine import generate_tokens
 from cllm.jobs.compute import choose_compute
 from cllm.model import spec_from_settings
 from cllm.native import load_library
+from cllm.native.stream import Choice, Stream
 from cllm.training import precision, speed
 
 SETTINGS = TrainSettings(threads=1)
@@ -124,40 +124,56 @@ def test_a_misspelt_switch_is_refused_not_taken_for_off(tmp_path, without_engine
 
 
 @pytest.fixture(scope="module")
-def readers(tmp_path_factory):
-    """The same weights, read by the compiled engine and by torch."""
-    from cllm.infer.torch_runner import TorchRunner
-    from cllm.model import Transformer
-
+def computes(tmp_path_factory):
+    """Weights, and what computes with them: the compiled engine and torch."""
     random = np.random.default_rng(0)
     weights = {
         name: (1 + 0.3 * values if values.ndim == 1 else 0.3 * values).astype(np.float32)
         for name, shape in SPEC.parameter_shapes().items()
         for values in [random.standard_normal(shape)]
     }
-    model = Transformer(SPEC).eval()
-    model.load_weights(weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "measure_speed", lambda make, settings: 1e9)
-        settings = TrainSettings(threads=1, precision="float32")
-        compute, _ = choose_compute(tmp_path_factory.mktemp("home"), settings)
-    assert compute.kind == "compiled"
-    return compute.reader(SPEC, weights), TorchRunner(model)
+        made = [
+            choose_compute(
+                tmp_path_factory.mktemp("home"),
+                TrainSettings(threads=1, precision="float32", engine=engine),
+            )[0]
+            for engine in ("auto", "torch")
+        ]
+    assert [compute.kind for compute in made] == ["compiled", "torch"]
+    return weights, made
+
+
+def greedy(decoder, prompt, count):
+    stream = Stream(
+        slot=0,
+        pending=list(prompt),
+        max_tokens=count,
+        choice=Choice(temperature=0.0),
+        uniforms=np.zeros(count),
+        seen=np.zeros(decoder.vocab_size, np.int32),
+        written=np.zeros(decoder.vocab_size, np.int32),
+    )
+    while stream.finish is None:
+        decoder.write([stream], max_seconds=10.0)
+    return stream.ids
 
 
 @pytest.mark.parametrize("prompt", [[3], [5, 9, 2, 40], list(range(30))], ids=len)
-def test_both_engines_write_the_same_text(readers, prompt):
+def test_both_write_the_same_text(computes, prompt):
     """More tokens than fit into the window, so that it moves on."""
-    greedy = GenerateSettings(temperature=0.0, max_tokens=40)
-    texts = [list(generate_tokens(reader, prompt, greedy, eos_id=None)) for reader in readers]
+    weights, made = computes
+    texts = [greedy(compute.decoder(SPEC, weights), prompt, 40) for compute in made]
     assert texts[0] == texts[1]
     assert len(texts[0]) == 40
     assert len(set(texts[0])) > 3, "a text that says nothing would prove nothing"
 
 
-def test_both_engines_give_the_same_score(readers):
+def test_both_give_the_same_score(computes):
+    weights, made = computes
     random = np.random.default_rng(1)
     ids = random.integers(0, 60, (5, 16)).astype(np.int32)
     targets = random.integers(-1, 60, (5, 16)).astype(np.int32)
-    ours, theirs = (reader.score(ids, targets) for reader in readers)
+    ours, theirs = (compute.reader(SPEC, weights).score(ids, targets) for compute in made)
     assert ours == pytest.approx(theirs, abs=1e-4 * (targets >= 0).sum())

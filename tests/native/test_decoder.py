@@ -1,4 +1,4 @@
-"""The decoder against formulas in float64, and against itself: one text alone, in pieces, in company."""
+"""The decoder against formulas in float64, and a text against itself: in pieces, in company."""
 
 from types import SimpleNamespace
 
@@ -218,7 +218,7 @@ def test_quantised_weights_are_what_their_codes_say(kind, spec, library, draw):
 
 @pytest.mark.parametrize("kind", ["int8", "int4", "e8", "e8 and bits", "e8 twice"])
 def test_every_code_is_decoded_exactly(kind, library):
-    """A model of one matrix: its head, read one column at a time with inputs that rounding keeps."""
+    """A model of one matrix, its head, read column by column: rounding keeps such inputs."""
     spec = ModelSpec(96, 32, 1, 1, 1, 32, 32, 8, norm_epsilon=1e-12, tied=False)
     rng = np.random.default_rng(0)
     plain = {name: np.zeros(shape, np.float32) for name, shape in spec.parameter_shapes().items()}

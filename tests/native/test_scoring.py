@@ -37,14 +37,6 @@ def test_score_is_the_summed_nats_of_the_targets(library, draw, by_torch, thread
     assert engine.score(ids, targets) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("length", [1, 7, 32, 50])
-def test_last_logits_are_those_after_the_last_token(library, draw, by_torch, length):
-    parameters, (ids, targets) = draw.parameters(SPEC), draw.batch(SPEC, 1, length)
-    expected = by_torch(SPEC, parameters, ids, targets).logits[0, -1]
-    found = looking(library, parameters).last_logits(ids[0])
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-
-
 def test_changed_parameters_count_once_they_are_told(library, draw):
     parameters, (ids, targets) = draw.parameters(SPEC), draw.batch(SPEC, 2, 9)
     engine = looking(library, parameters)
@@ -67,7 +59,7 @@ def test_ids_that_are_not_in_the_vocabulary_are_refused(library, draw):
 def test_more_than_the_context_is_refused(library, draw):
     engine = looking(library, draw.parameters(SPEC))
     with pytest.raises(ValueError, match="context of 50"):
-        engine.last_logits(np.zeros(51, np.int32))
+        engine.score(*np.zeros((2, 1, 51), np.int32))
 
 
 def test_parameters_of_another_size_are_refused(library):

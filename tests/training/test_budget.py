@@ -30,7 +30,9 @@ def least_saving_s(spec):
 @given(ASKED, st.floats(0, 0.3), TOKENS, SPECS, SPEED)
 def test_all_of_it_fits_when_preparing_was_short(asked, share, val_tokens, spec, speed):
     spent = share * asked
-    budget = plan_budget(asked, spent, val_tokens=val_tokens, spec=spec, flops_per_s=speed)
+    budget = plan_budget(
+        asked, spent, val_tokens=val_tokens, counted_tokens=0, spec=spec, flops_per_s=speed
+    )
     # On a machine too slow for the model nothing could fit: training keeps its least share.
     assume(budget.train_s > 0.26 * asked)
     scored = min(val_tokens if budget.scored_tokens is None else budget.scored_tokens, val_tokens)
@@ -40,7 +42,9 @@ def test_all_of_it_fits_when_preparing_was_short(asked, share, val_tokens, spec,
 
 @given(ASKED, st.floats(0, 100), TOKENS, SPECS, SPEED)
 def test_training_always_keeps_a_share(asked, share, val_tokens, spec, speed):
-    budget = plan_budget(asked, share * asked, val_tokens=val_tokens, spec=spec, flops_per_s=speed)
+    budget = plan_budget(
+        asked, share * asked, val_tokens=val_tokens, counted_tokens=0, spec=spec, flops_per_s=speed
+    )
     assert 0.25 * asked <= budget.train_s * (1 + 1e-9)
     assert budget.train_s < asked
     assert budget.scored_tokens is None or budget.scored_tokens >= 4096
@@ -48,14 +52,16 @@ def test_training_always_keeps_a_share(asked, share, val_tokens, spec, speed):
 
 def test_a_small_held_out_part_is_scored_whole():
     spec = spec_from_settings(ModelSettings(preset="tiny"), 65, "tiny")
-    budget = plan_budget(300.0, 2.0, val_tokens=50_000, spec=spec, flops_per_s=5e10)
+    budget = plan_budget(
+        300.0, 2.0, val_tokens=50_000, counted_tokens=0, spec=spec, flops_per_s=5e10
+    )
     assert budget.scored_tokens is None
     assert budget.train_s > 0.9 * 300
 
 
 def test_a_huge_held_out_part_is_sampled():
     spec = spec_from_settings(ModelSettings(preset="base"), 4096, "tiny")
-    budget = plan_budget(60.0, 2.0, val_tokens=10**8, spec=spec, flops_per_s=5e10)
+    budget = plan_budget(60.0, 2.0, val_tokens=10**8, counted_tokens=0, spec=spec, flops_per_s=5e10)
     assert budget.scored_tokens is not None
     assert least_scoring_s(spec, budget.scored_tokens, 5e10) < 0.11 * 60
 

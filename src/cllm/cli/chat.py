@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from cllm.cli.completion import ModelName
+from cllm.cli.decoding_flags import NO_FLAGS, DecodingFlags
 from cllm.cli.flags import ConfigFlag, read_settings, with_settings
 from cllm.cli.generate import notice
 from cllm.cli.output import JsonFlag, Output, QuietFlag
@@ -35,6 +36,7 @@ def chat(
     model: ModelName,
     /,
     *,
+    decoding: DecodingFlags = NO_FLAGS,
     config: ConfigFlag = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -55,6 +57,7 @@ def chat(
         settings,
         workspace=workspace,
         on_notice=(lambda _: None) if quiet else notice,
+        decoding=decoding.chosen(),
     )
     is_live = sys.stdin.isatty() and output.is_terminal
     if not quiet:

@@ -1,88 +1,104 @@
-"""A text that is being written: tokens become characters, stop strings end it."""
+"""One text, written while it is being read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from time import perf_counter
-from typing import Literal
 
 from cllm.config import GenerateSettings
-from cllm.infer.engine import Runner, generate_tokens
-from cllm.infer.stop_strings import StopStrings
+from cllm.infer.batch import Batch
+from cllm.infer.constraints import Constraint
+from cllm.infer.passage import NO_DRAFTING, Drafting, Finish, Passage, TokenScore
+from cllm.infer.slots import Slots
 from cllm.text.tokenizers import Tokenizer
-
-Finish = Literal["length", "end of text", "stop string"]
-
-
-def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The ids of a prompt; an empty one begins after the end-of-text token."""
-    return [int(token) for token in tokenizer.encode(prompt)] or [tokenizer.eos_id]
 
 
 class Completion:
     """The continuation of a prompt, piece by piece; iterate once, then read what it came to.
 
-    Put together, the pieces are `text`: whole characters only, without the prompt and
-    without the stop string that may have ended it. `windowed` says that the prompt is longer
-    than the context, so that only its end was seen. Raises: SettingsError.
+    Put together, the pieces are `text`; see `Passage` for what ends it and for the rest.
+    Raises: SettingsError; while it is written, InputError where a constraint can't be met.
     """
 
     def __init__(
         self,
-        runner: Runner,
+        slots: Slots,
         tokenizer: Tokenizer,
         prompt_ids: Sequence[int],
         settings: GenerateSettings,
         *,
         sample: int = 0,
+        constraint: Constraint | None = None,
+        num_alternatives: int | None = None,
+        drafting: Drafting = NO_DRAFTING,
     ) -> None:
-        self.text = ""
-        self.ids: list[int] = []
-        self.finish: Finish = "length"
-        self.windowed = len(prompt_ids) > runner.context
         self.seconds_to_first_token: float | None = None
         self.seconds = 0.0
-        self._stop = StopStrings(settings.stop)
-        self._stream = tokenizer.stream()
-        self._max_tokens = settings.max_tokens
-        self._tokens = generate_tokens(
-            runner,
+        self._batch = Batch(slots)
+        self._passage = Passage(
+            slots.decoder,
+            tokenizer,
             prompt_ids,
             settings,
-            eos_id=tokenizer.eos_id,
-            banned=() if tokenizer.unk_id is None else (tokenizer.unk_id,),
             sample=sample,
+            constraint=constraint,
+            num_alternatives=num_alternatives,
+            drafting=drafting,
         )
+
+    @property
+    def text(self) -> str:
+        """What is written so far, without the prompt."""
+        return self._passage.text
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens written so far."""
+        return self._passage.ids
+
+    @property
+    def scores(self) -> list[TokenScore]:
+        """Each token's log-probability, when alternatives were asked for."""
+        return self._passage.scores
+
+    @property
+    def finish(self) -> Finish | None:
+        """Why it ended; None while it has not."""
+        return self._passage.finish
+
+    @property
+    def windowed(self) -> bool:
+        """Whether the prompt is longer than the context, so that only its end was seen."""
+        return self._passage.windowed
 
     @property
     def tokens_per_s(self) -> float:
         """Tokens written by the second, reading the prompt included."""
         return len(self.ids) / self.seconds if self.seconds else 0.0
 
-    def __iter__(self) -> Iterator[str]:
-        start = perf_counter()
-        for piece in self._pieces(start):
-            self.seconds = perf_counter() - start
-            if piece:
-                self.text += piece
-                yield piece
-        self.seconds = perf_counter() - start
+    def cancel(self) -> None:
+        """End it within a token; from any thread."""
+        self._passage.is_cancelled = True
+        self._batch.interrupt()
 
-    def _pieces(self, start: float) -> Iterator[str]:
-        for token_id in self._tokens:
-            if self.seconds_to_first_token is None:
-                self.seconds_to_first_token = perf_counter() - start
-            self.ids.append(token_id)
-            yield self._stop.push(self._stream.push(token_id))
-            if self._stop.found is not None:
-                self.finish = "stop string"
-                return
-        if len(self.ids) < self._max_tokens:
-            self.finish = "end of text"
-        yield self._stop.push(self._stream.finish())
-        if self._stop.found is not None:
-            self.finish = "stop string"
-        yield self._stop.finish()
+    def __iter__(self) -> Iterator[str]:
+        start, passage = perf_counter(), self._passage
+        assert passage.stream is None, "a text is written once"
+        self._batch.add(passage, by_force=True)
+        try:
+            while passage.finish is None:
+                pieces = self._batch.step()
+                self.seconds = perf_counter() - start
+                if self.seconds_to_first_token is None and self.ids:
+                    self.seconds_to_first_token = self.seconds
+                if passage.error is not None:
+                    raise passage.error
+                for _, piece in pieces:
+                    if piece:
+                        yield piece
+            self.seconds = perf_counter() - start
+        finally:
+            self._batch.remove(passage)
 
     def run(self) -> Completion:
         """Write all of it; returns itself."""

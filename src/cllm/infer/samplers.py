@@ -1,17 +1,18 @@
 """From the logits of the next token to one token: pure functions, each tested exactly.
 
-They compose in this order (that of transformers): penalties, temperature, top-k, top-p,
-min-p, softmax, draw. A token that is ruled out has the logit −∞ and the probability 0.
+They compose in this order (that of transformers): bias and mask, penalties, temperature, top-k,
+top-p, min-p, typical, softmax, draw. A token that is ruled out has the logit −∞ and the
+probability 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int32, Int64, Integer, UInt32
 
-from cllm.config import GenerateSettings
+from cllm.native.stream import Choice
 
 
 def greedy(logits: Float64[np.ndarray, " V"]) -> int:
@@ -26,12 +27,32 @@ def softmax(logits: Float64[np.ndarray, " V"]) -> Float64[np.ndarray, " V"]:
     return probabilities
 
 
-def exclude(logits: Float64[np.ndarray, " V"], ids: Sequence[int]) -> Float64[np.ndarray, " V"]:
-    """Rule out some tokens."""
-    if not ids:
+def log_softmax(logits: Float64[np.ndarray, " V"]) -> Float64[np.ndarray, " V"]:
+    """Log-probabilities; at least one logit must be finite."""
+    centred = logits - logits.max()
+    found: Float64[np.ndarray, " V"] = centred - np.log(np.exp(centred).sum())
+    return found
+
+
+def add_bias(
+    logits: Float64[np.ndarray, " V"], bias: Mapping[int, float]
+) -> Float64[np.ndarray, " V"]:
+    """Add to the logits of some tokens; −∞ rules a token out."""
+    if not bias:
         return logits
-    kept = logits.copy()
-    kept[list(ids)] = -np.inf
+    biased = logits.copy()
+    biased[list(bias)] += list(bias.values())
+    return biased
+
+
+def keep_masked(
+    logits: Float64[np.ndarray, " V"], mask: UInt32[np.ndarray, " W"] | None
+) -> Float64[np.ndarray, " V"]:
+    """Keep the tokens whose bit is set: bit j mod 32 of word ⌊j / 32⌋ for token j."""
+    if mask is None:
+        return logits
+    bits = np.unpackbits(mask.view(np.uint8), count=logits.size, bitorder="little")
+    kept: Float64[np.ndarray, " V"] = np.where(bits.astype(bool), logits, -np.inf)
     return kept
 
 
@@ -89,8 +110,25 @@ def min_p(logits: Float64[np.ndarray, " V"], p: float) -> Float64[np.ndarray, " 
     return kept
 
 
+def typical(logits: Float64[np.ndarray, " V"], p: float) -> Float64[np.ndarray, " V"]:
+    """Keep the smallest set of tokens, nearest to the entropy first, whose probability reaches p.
+
+    How near: by | −log probability − entropy |; of equals, the lowest id first.
+    Source: Meister et al. 2022, arXiv 2202.00666.
+    """
+    if p >= 1.0:
+        return logits
+    chances, surprise = softmax(logits), -log_softmax(logits)
+    possible = chances > 0
+    entropy = float((chances[possible] * surprise[possible]).sum())
+    order = np.argsort(np.abs(surprise - entropy), kind="stable").astype(np.int64)
+    reached = np.cumsum(chances[order])
+    count = int(np.searchsorted(reached, p, side="left")) + 1
+    return _keep(logits, order[:count])
+
+
 def repetition_penalty(
-    logits: Float64[np.ndarray, " V"], counts: Int64[np.ndarray, " V"], penalty: float
+    logits: Float64[np.ndarray, " V"], counts: Integer[np.ndarray, " V"], penalty: float
 ) -> Float64[np.ndarray, " V"]:
     """Divide positive and multiply negative logits of tokens that occurred by the penalty.
 
@@ -103,7 +141,7 @@ def repetition_penalty(
 
 
 def frequency_penalty(
-    logits: Float64[np.ndarray, " V"], counts: Int64[np.ndarray, " V"], penalty: float
+    logits: Float64[np.ndarray, " V"], counts: Integer[np.ndarray, " V"], penalty: float
 ) -> Float64[np.ndarray, " V"]:
     """Subtract the penalty for each time a token was written (the prompt doesn't count)."""
     lowered: Float64[np.ndarray, " V"] = logits - penalty * counts
@@ -111,7 +149,7 @@ def frequency_penalty(
 
 
 def presence_penalty(
-    logits: Float64[np.ndarray, " V"], counts: Int64[np.ndarray, " V"], penalty: float
+    logits: Float64[np.ndarray, " V"], counts: Integer[np.ndarray, " V"], penalty: float
 ) -> Float64[np.ndarray, " V"]:
     """Subtract the penalty once from each token that was written (the prompt doesn't count)."""
     lowered: Float64[np.ndarray, " V"] = logits - penalty * (counts > 0)
@@ -120,32 +158,32 @@ def presence_penalty(
 
 def penalise(
     logits: Float64[np.ndarray, " V"],
-    settings: GenerateSettings,
+    choice: Choice,
     *,
-    seen: Int64[np.ndarray, " V"],
-    written: Int64[np.ndarray, " V"],
+    seen: Integer[np.ndarray, " V"],
+    written: Integer[np.ndarray, " V"],
 ) -> Float64[np.ndarray, " V"]:
     """All three penalties; `seen` counts prompt and written tokens, `written` only the latter."""
-    if settings.repetition_penalty != 1.0:
-        logits = repetition_penalty(logits, seen, settings.repetition_penalty)
-    if settings.frequency_penalty:
-        logits = frequency_penalty(logits, written, settings.frequency_penalty)
-    if settings.presence_penalty:
-        logits = presence_penalty(logits, written, settings.presence_penalty)
+    if choice.repetition_penalty != 1.0:
+        logits = repetition_penalty(logits, seen, choice.repetition_penalty)
+    if choice.frequency_penalty:
+        logits = frequency_penalty(logits, written, choice.frequency_penalty)
+    if choice.presence_penalty:
+        logits = presence_penalty(logits, written, choice.presence_penalty)
     return logits
 
 
-def distribution(
-    logits: Float64[np.ndarray, " V"], settings: GenerateSettings
-) -> Float64[np.ndarray, " V"]:
+def distribution(logits: Float64[np.ndarray, " V"], choice: Choice) -> Float64[np.ndarray, " V"]:
     """The probabilities that a temperature above 0 and the truncations leave."""
-    logits = temperature(logits, settings.temperature)
-    if settings.top_k is not None:
-        logits = top_k(logits, settings.top_k)
-    if settings.top_p is not None:
-        logits = top_p(logits, settings.top_p)
-    if settings.min_p is not None:
-        logits = min_p(logits, settings.min_p)
+    logits = temperature(logits, choice.temperature)
+    if choice.top_k is not None:
+        logits = top_k(logits, choice.top_k)
+    if choice.top_p is not None:
+        logits = top_p(logits, choice.top_p)
+    if choice.min_p is not None:
+        logits = min_p(logits, choice.min_p)
+    if choice.typical_p is not None:
+        logits = typical(logits, choice.typical_p)
     return softmax(logits)
 
 
@@ -154,3 +192,32 @@ def draw(probabilities: Float64[np.ndarray, " V"], uniform: float) -> int:
     total = np.cumsum(probabilities)
     # Rounding may leave the total just off 1: scale, so that no impossible token is drawn.
     return int(np.searchsorted(total, uniform * total[-1], side="right"))
+
+
+def choose(
+    logits: Float32[np.ndarray, " V"] | Float64[np.ndarray, " V"],
+    choice: Choice,
+    uniform: float,
+    *,
+    seen: Integer[np.ndarray, " V"],
+    written: Integer[np.ndarray, " V"],
+    mask: UInt32[np.ndarray, " W"] | None = None,
+) -> int:
+    """The next token; of a temperature of 0 the likeliest, whatever `uniform` ∈ [0, 1) is.
+
+    At least one token must be left by bias and mask.
+    """
+    exact = keep_masked(add_bias(logits.astype(np.float64), choice.bias), mask)
+    exact = penalise(exact, choice, seen=seen, written=written)
+    if choice.temperature == 0.0:
+        return greedy(exact)
+    return draw(distribution(exact, choice), uniform)
+
+
+def likeliest(
+    logits: Float32[np.ndarray, " V"] | Float64[np.ndarray, " V"], count: int
+) -> tuple[Int32[np.ndarray, " A"], Float32[np.ndarray, " A"]]:
+    """Ids and log-probabilities of the likeliest tokens, likeliest first."""
+    scores = log_softmax(logits.astype(np.float64))
+    ids = _by_likelihood(scores)[:count]
+    return ids.astype(np.int32), scores[ids].astype(np.float32)

@@ -14,9 +14,11 @@ from typing import Any
 from cllm.config import GenerateSettings, resolve
 from cllm.errors import ExistsError, InputError
 from cllm.files import read_json, write_atomic, write_json
-from cllm.infer.completion import Completion, prompt_tokens
+from cllm.infer.completion import Completion
+from cllm.infer.passage import prompt_tokens
 from cllm.jobs.generate import Notice, Writer
 from cllm.jobs.model_folder import read_training
+from cllm.jobs.opening import DEFAULT, Decoding
 from cllm.text.chat_template import render_chat
 from cllm.text.clean import clean_text
 from cllm.text.dialogue import Dialogue
@@ -65,14 +67,17 @@ class Chat:
         *,
         workspace: Workspace,
         on_notice: Notice,
+        decoding: Decoding = DEFAULT,
     ) -> None:
         folder = workspace.models.path(model)
         self.model, self.settings = model, settings
         self.format = read_chat_format(folder)
         self.messages: list[dict[str, str]] = []
         self.text = ""
-        self._writer = Writer(folder)
+        self._writer = Writer(folder, workspace.home, decoding)
         self._notice = on_notice
+        if self._writer.notice is not None:
+            on_notice(self._writer.notice)
         self._num_replies = 0
         self._has_told_full = False
         self._saved: set[Path] = set()
@@ -101,7 +106,8 @@ class Chat:
         """Change a setting by its name. Raises: SettingsError."""
         given = self.settings.model_dump(exclude_unset=True)
         key = name.lstrip("-").replace("-", "_")
-        parsed = (value,) if key == "stop" else None if value == "none" else value
+        is_list = key in ("stop", "logit_bias")
+        parsed = None if value == "none" else (value,) if is_list else value
         given.pop(key, None)
         self.settings = resolve(GenerateSettings, given | {key: parsed})
 
@@ -170,14 +176,20 @@ class Chat:
     def _complete(self, prompt: str, settings: GenerateSettings) -> Completion:
         # Each reply draws anew, so that the same question can be answered otherwise.
         self._num_replies += 1
-        return self._writer.complete(prompt, settings, sample=self._num_replies - 1)
+        return self._writer.complete(
+            prompt,
+            settings,
+            sample=self._num_replies - 1,
+            is_rendered=self.format is not None,
+        )
 
     def _fit(self, max_tokens: int) -> str:
         """The newest turns that leave room for a reply (at most half of the context)."""
         room = self._writer.context - min(max_tokens, self._writer.context // 2)
         for first in range(0, len(self.messages), 2):
             prompt = self._render(self.messages[first:], add_generation_prompt=True)
-            if len(prompt_tokens(self._writer.tokenizer, prompt)) <= room:
+            ids = prompt_tokens(self._writer.tokenizer, prompt, is_rendered=True)
+            if len(ids) <= room:
                 break
         if first:
             self._tell_full("The oldest turns drop out")

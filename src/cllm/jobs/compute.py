@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Float32, Float64, Int32
-
 from cllm.config import EngineKind, Precision, TrainSettings
-from cllm.errors import NativeError, SettingsError, TrainingError
-from cllm.infer.engine import Runner
+from cllm.errors import NativeError, SettingsError
+from cllm.infer.decoder import Decoder
 from cllm.jobs.machine import remembered
 from cllm.model.lexicon import Lexicon
 from cllm.model.mechanisms.mechanism import Mechanism
@@ -22,12 +19,8 @@ from cllm.training.plan import default_threads
 from cllm.training.scoring import Scorer
 
 if TYPE_CHECKING:
+    from cllm.model.transformer import Transformer
     from cllm.native import Library
-
-
-@runtime_checkable
-class Reader(Scorer, Runner, Protocol):
-    """Weights in float32 that can be scored and can write."""
 
 
 @runtime_checkable
@@ -42,12 +35,12 @@ class Compute(Protocol):
         """A model in training; `settings` are decided."""
         ...
 
-    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
-        """The same weights in float32, for figures and texts."""
+    def reader(self, spec: ModelSpec, weights: Weights) -> Scorer:
+        """The same weights in float32, for figures."""
         ...
 
-    def runner(self, learner: Learner) -> Runner:
-        """A writer with the weights as they stand in training."""
+    def decoder(self, spec: ModelSpec, weights: Weights) -> Decoder:
+        """The same weights in float32, for texts."""
         ...
 
     def phases(self, learner: Learner) -> dict[str, float]:
@@ -114,18 +107,17 @@ class CompiledCompute:
 
         return CompiledLearner(self._library, spec, weights, settings)
 
-    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
-        """The same weights in float32, for figures and texts."""
+    def reader(self, spec: ModelSpec, weights: Weights) -> Scorer:
+        """The same weights in float32, for figures."""
         from cllm.training.compiled_learner import scoring_engine
 
-        return EngineReader(scoring_engine(self._library, spec, weights, threads=self._threads))
+        return scoring_engine(self._library, spec, weights, threads=self._threads)
 
-    def runner(self, learner: Learner) -> Runner:
-        """A writer with the weights as they stand in training."""
-        from cllm.training.compiled_learner import CompiledLearner
+    def decoder(self, spec: ModelSpec, weights: Weights) -> Decoder:
+        """The same weights in float32, for texts."""
+        from cllm.jobs.opening import compiled_decoder
 
-        assert isinstance(learner, CompiledLearner)
-        return EngineReader(learner)
+        return compiled_decoder(self._library, spec, {**weights})
 
     def phases(self, learner: Learner) -> dict[str, float]:
         """Seconds by kind of work inside the steps so far."""
@@ -164,18 +156,22 @@ class TorchCompute:
 
         return TorchLearner(spec, weights, settings, self._lexicon)
 
-    def reader(self, spec: ModelSpec, weights: Weights) -> Reader:
-        """The same weights in float32, for figures and texts."""
-        from cllm.infer.torch_runner import TorchRunner
+    def reader(self, spec: ModelSpec, weights: Weights) -> Scorer:
+        """The same weights in float32, for figures."""
+        return self._model(spec, weights)
+
+    def decoder(self, spec: ModelSpec, weights: Weights) -> Decoder:
+        """The same weights in float32, for texts."""
+        from cllm.infer.torch_decoder import TorchDecoder
+
+        return TorchDecoder(self._model(spec, weights))
+
+    def _model(self, spec: ModelSpec, weights: Weights) -> Transformer:
         from cllm.model.transformer import Transformer
 
         model = Transformer(spec, self._lexicon).eval()
         model.load_weights(weights)
-        return TorchRunner(model)
-
-    def runner(self, learner: Learner) -> Runner:
-        """A writer with the weights as they stand in training."""
-        return self.reader(learner.spec, learner.weights())
+        return model
 
     def phases(self, learner: Learner) -> dict[str, float]:
         """Nothing is known of the inside of torch's steps."""
@@ -205,49 +201,3 @@ def _speed(
         f"speed | {identity} | {precision} | {threads} threads",
         lambda: measure_speed(make, decided),
     )
-
-
-class EngineReader:
-    """A `Reader` over the compiled engine, or over what learns with it.
-
-    It reads the whole window anew for each token: for samples along the way, not for chat.
-    """
-
-    def __init__(self, engine: _Looks) -> None:
-        self._engine = engine
-        self._ids: list[int] = []
-
-    @property
-    def context(self) -> int:
-        """Most tokens it sees at once."""
-        return self._engine.context
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of logits."""
-        return self._engine.vocab_size
-
-    def score(self, ids: Int32[np.ndarray, "B T"], targets: Int32[np.ndarray, "B T"]) -> float:
-        """Summed nats over targets ≥ 0."""
-        return self._engine.score(ids, targets)
-
-    def prefill(self, ids: Sequence[int]) -> Float64[np.ndarray, " V"]:
-        """Forget all, read `ids`; logits of the token after them."""
-        self._ids = list(ids)
-        logits = self._engine.last_logits(np.array(self._ids, np.int32))
-        if not np.isfinite(logits).all():
-            raise TrainingError("what the model computes is not finite any more")
-        return logits.astype(np.float64)
-
-    def decode(self, token_id: int) -> Float64[np.ndarray, " V"]:
-        """Read one more token; logits of the token after it."""
-        return self.prefill([*self._ids, token_id])
-
-
-@runtime_checkable
-class _Looks(Scorer, Protocol):
-    """An `Engine` or a `CompiledLearner`."""
-
-    @property
-    def vocab_size(self) -> int: ...
-    def last_logits(self, ids: Int32[np.ndarray, " T"]) -> Float32[np.ndarray, " V"]: ...

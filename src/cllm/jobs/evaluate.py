@@ -114,6 +114,7 @@ def evaluate(
     Raises: NotFoundError, IntegrityError, InputError, NoTextError, SettingsError.
     """
     from cllm.jobs.memorisation import measure_memorisation, open_training_corpus
+    from cllm.jobs.opening import open_model
     from cllm.model import load_model
 
     folder = workspace.models.path(model)
@@ -143,7 +144,9 @@ def evaluate(
         skipped=skipped,
         context=context,
         stride=stride,
-        memorisation=measure_memorisation(transformer, tokenizer, corpus, sources, settings)
+        memorisation=measure_memorisation(
+            open_model(folder, workspace.home).slots, tokenizer, corpus, sources, settings
+        )
         if corpus
         else None,
     )

@@ -15,7 +15,7 @@ from cllm.text.intake import SkipFile, read_source
 from cllm.text.sources import Source
 
 if TYPE_CHECKING:
-    from cllm.model import Transformer
+    from cllm.infer.slots import Slots
     from cllm.text.corpus import Corpus
     from cllm.text.tokenizers import Tokenizer
 
@@ -89,7 +89,7 @@ def open_training_corpus(folder: Path) -> Corpus:
 
 
 def measure_memorisation(
-    model: Transformer,
+    slots: Slots,
     tokenizer: Tokenizer,
     corpus: Corpus,
     sources: Sequence[Source],
@@ -100,7 +100,7 @@ def measure_memorisation(
     prompts = ["", *_prompts(list(texts.values()))]
     return Memorisation(
         samples=[
-            _compare(prompt, _sample(model, tokenizer, prompt, number), corpus)
+            _compare(prompt, _sample(slots, tokenizer, prompt, number), corpus)
             for number, prompt in enumerate(prompts)
         ],
         sources=[_compare(name, text, corpus) for name, text in texts.items()],
@@ -131,13 +131,13 @@ def _prompts(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(prompt for prompt in prompts if prompt))
 
 
-def _sample(model: Transformer, tokenizer: Tokenizer, prompt: str, number: int) -> str:
-    from cllm.infer.completion import Completion, prompt_tokens
-    from cllm.infer.torch_runner import TorchRunner
+def _sample(slots: Slots, tokenizer: Tokenizer, prompt: str, number: int) -> str:
+    from cllm.infer.completion import Completion
+    from cllm.infer.passage import prompt_tokens
 
     settings = GenerateSettings(max_tokens=SAMPLE_TOKENS)
     ids = prompt_tokens(tokenizer, prompt)
-    return Completion(TorchRunner(model), tokenizer, ids, settings, sample=number).run().text
+    return Completion(slots, tokenizer, ids, settings, sample=number).run().text
 
 
 def _compare(name: str, text: str, corpus: Corpus) -> CopiedText:

@@ -54,6 +54,48 @@ def read_training(folder: Path) -> dict[str, Any]:
     return value
 
 
+def write_about_quantised(
+    folder: Path, training: dict[str, Any], result: dict[str, Any], spec: ModelSpec
+) -> None:
+    """The record and the card of a quantised model; `training` is that of the model it is from."""
+    figures = dict(training.get("figures") or {})
+    figures |= {
+        "val_bits_per_byte": result["bits_per_byte"],
+        "num_parameters": spec.num_parameters,
+    }
+    told = training | {"model": result["model"], "figures": figures, "quantisation": result}
+    write_json(folder / TRAINING, told)
+    write_atomic(folder / "README.md", _quantised_card(result, spec))
+
+
+def _quantised_card(result: dict[str, Any], spec: ModelSpec) -> str:
+    before, after = result["bits_per_byte_before"], result["bits_per_byte"]
+    own = "".join(f" with {part.name}" for part in spec.mechanisms)
+    return f"""---
+library_name: cllm
+pipeline_tag: text-generation
+---
+
+# {result["model"]}
+
+{result["source"]}, quantised with CLLM; it opens in CLLM alone.
+
+| | |
+|---|---|
+| parameters | {spec.num_parameters:,} |
+| shape | {spec.layers} layers, {spec.width} wide, {spec.heads} heads, context {spec.context}{own} |
+| quantised by | {result["method"]} |
+| bits per weight | {result["bits_per_weight"]:.3f} (all bytes of the file of weights) |
+| file of weights | {result["num_bytes"]:,} bytes (before: {result["num_bytes_before"]:,}) |
+| bits per byte | {after:.4f} (before: {before:.4f}) |
+| KL divergence | {result["kl_nats"]:.5f} nats a token |
+| calibrated on | {result["calibrated_on"]} |
+| measured on | {result["measured_on"]}, {result["num_measured_tokens"]:,} tokens |
+
+It writes in the manner of the text it was trained on; what it says is not to be taken for fact.
+"""
+
+
 def _card(training: dict[str, Any], corpus: Corpus, spec: ModelSpec) -> str:
     figures = training["figures"]
     bpb = figures["val_bits_per_byte"]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from cllm.config import GenerateSettings
-from cllm.infer.completion import Completion, prompt_tokens
-from cllm.infer.engine import Runner
+from cllm.errors import TrainingError
+from cllm.infer.completion import Completion
+from cllm.infer.decoder import Decoder
+from cllm.infer.passage import prompt_tokens
+from cllm.infer.slots import Slots
+from cllm.native.stream import Feed
 from cllm.text.corpus import Corpus
 from cllm.text.tokenizers import Tokenizer
 
@@ -19,12 +25,18 @@ class Sampler:
         self._tokenizer = tokenizer
         self._settings = GenerateSettings(max_tokens=max_tokens) if max_tokens else None
 
-    def __call__(self, runner: Runner) -> str:
-        """The continuation that this model writes."""
+    def __call__(self, decoder: Decoder) -> str:
+        """The continuation that this model writes.
+
+        Raises: TrainingError when what it computes is not finite.
+        """
         if self._settings is None:
             return ""
         ids = prompt_tokens(self._tokenizer, self.prompt)
-        return Completion(runner, self._tokenizer, ids, self._settings).run().text
+        logits = decoder.feed([Feed(0, ids[-decoder.context :])])
+        if not np.isfinite(logits).all():
+            raise TrainingError("what the model computes is not finite any more")
+        return Completion(Slots(decoder), self._tokenizer, ids, self._settings).run().text
 
 
 def choose_prompt(corpus: Corpus) -> str:

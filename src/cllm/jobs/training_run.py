@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 from cllm.config import ModelSettings, Settings
 from cllm.errors import InputError, InterruptedRunError, SettingsError
 from cllm.files import read_json, write_json
-from cllm.jobs.compute import Compute, Reader, choose_compute
+from cllm.infer.decoder import Decoder
+from cllm.jobs.compute import Compute, choose_compute
+from cllm.jobs.drafts import num_counted, write_drafts
 from cllm.jobs.lexicon import copy_roots, pieces, write_lexicon
 from cllm.jobs.memory import peak_rss_bytes
 from cllm.jobs.model_folder import read_training, write_model
 from cllm.jobs.plots import plot_loss, thin
 from cllm.jobs.sampling import Sampler, choose_prompt
-from cllm.model import ModelSpec, Weights, initial_weights, load_weights
-from cllm.model.files import load_lexicon, read_spec
+from cllm.model import ModelSpec, Weights, initial_weights
+from cllm.model.files import load_float_weights, load_lexicon, read_spec
 from cllm.model.folding import fold
 from cllm.model.lexicon import LEXICON, Lexicon
 from cllm.model.mechanisms.choose import choose, items_of
@@ -54,6 +56,7 @@ from cllm.training.plan import Facts, decide, describe, expected_readings
 from cllm.training.profile import Profile
 from cllm.training.scaling import step_flops_per_token
 from cllm.training.schedule import Schedule, StepSchedule, TimedSchedule
+from cllm.training.scoring import Scorer
 from cllm.training.trainer import Outcome, Surroundings, Trainer
 
 if TYPE_CHECKING:
@@ -111,7 +114,7 @@ class TrainingRun:
         figures = self._figures(outcome, settings, spec, corpus)
         figures |= _final_score(held_out, reader, budget.scored_tokens if budget else None)
         self._save(spec, weights, corpus, settings, figures, prompt, lexicon)
-        return self._report(sampler, reader, corpus, figures)
+        return self._report(sampler, compute.decoder(spec, weights), corpus, figures)
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Advised):
@@ -219,6 +222,7 @@ class TrainingRun:
                 settings.train.minutes * 60,
                 time.monotonic() - self._began,
                 val_tokens=corpus.val.num_tokens,
+                counted_tokens=num_counted(corpus),
                 spec=spec,
                 flops_per_s=facts.flops_per_s,
             )
@@ -254,7 +258,7 @@ class TrainingRun:
             metrics=metrics,
             observe=self._tell,
             validate=partial(held_out.score, max_tokens=train.eval_tokens) if held_out else None,
-            sample=(lambda learner: sampler(compute.runner(learner)))
+            sample=(lambda learner: sampler(compute.decoder(learner.spec, learner.weights())))
             if train.sample_tokens
             else None,
             prompt=sampler.prompt,
@@ -317,7 +321,8 @@ class TrainingRun:
 
     def _first_weights(self, spec: ModelSpec, seed: int, lexicon: Lexicon | None) -> Weights:
         if self._request.from_model is not None:
-            return load_weights(self._workspace.models.path(self._request.from_model))[1]
+            folder = self._workspace.models.path(self._request.from_model)
+            return load_float_weights(folder)[1]
         return initial_weights(spec, seed, lexicon)
 
     def _figures(
@@ -368,6 +373,7 @@ class TrainingRun:
         overwrite = request.overwrite or self._is_saved_already()
         with self._workspace.models.write(request.model, overwrite=overwrite) as folder:
             write_model(folder, spec, weights, corpus, training, lexicon)
+            write_drafts(corpus, folder)
             # A plain run does without the code of roots.
             if lexicon is not None or request.from_model is not None:
                 copy_roots(self._roots_folders(), folder, spec.vocab_size)
@@ -384,14 +390,14 @@ class TrainingRun:
         return store.exists(name) and read_training(store.path(name)).get("run") == self._id
 
     def _report(
-        self, sampler: Sampler, reader: Reader, corpus: Corpus, figures: dict[str, Any]
+        self, sampler: Sampler, decoder: Decoder, corpus: Corpus, figures: dict[str, Any]
     ) -> TrainResult:
         """Plot, sample and compare with the training text; tell how it went."""
         history = thin(_history(self._folder, corpus))
         plot = self._folder / "loss.png"
         plot_loss(plot, history, title=f"{self._request.model}: loss")
         before = self._folder / "samples" / f"{0:08d}.json"
-        text = sampler(reader)
+        text = sampler(decoder)
         result = TrainResult(
             **figures,
             peak_rss_bytes=peak_rss_bytes(),
@@ -430,7 +436,7 @@ def _best_weights(learner: Learner, checkpoints: Checkpoints, outcome: Outcome) 
 
 
 def _final_score(
-    held_out: HeldOut | None, reader: Reader, scored_tokens: int | None
+    held_out: HeldOut | None, reader: Scorer, scored_tokens: int | None
 ) -> dict[str, Any]:
     if held_out is None:
         return {"val_bits_per_byte": None, "val_nats_per_token": None, "val_tokens": 0}

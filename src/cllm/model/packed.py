@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, TypeGuard, final
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, UInt8
@@ -67,8 +67,10 @@ class Packed:
     def stages(
         self,
     ) -> list[tuple[NDArray[Any], Int8[np.ndarray, "256 8"], Bool[np.ndarray, " 256"] | None, int]]:
-        """Of "e8", stage by stage: codes, table, which rows need an odd number of minus signs
-        (None where codes are rows of the table), ratio."""
+        """Of "e8", a stage each: codes, table, which rows need an odd number of minus signs, ratio.
+
+        None in place of the rows where codes are rows of the table.
+        """
         return [
             (codes, pair_table(), odd_rows(), ratio)
             if codes.dtype == np.uint16
@@ -98,6 +100,11 @@ def dequantised(weights: Mapping[str, NDArray[np.float32] | Packed]) -> dict[str
         name: value.dequantise() if isinstance(value, Packed) else value
         for name, value in weights.items()
     }
+
+
+def is_packed(value: NDArray[np.float32] | Packed) -> TypeGuard[Packed]:
+    """Whether a parameter is quantised."""
+    return isinstance(value, Packed)
 
 
 def padded(columns: int) -> int:

@@ -32,7 +32,7 @@ FLAGS = (
 UNITS = {"api.cpp": "-O3", "decode/decoding.cpp": "-O2"}
 # Best first. The levels of x86-64 are those of its System V interface document.
 _X86 = {
-    "avx512bf16": ("-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni"),
+    "avx512bf16": ("-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni", "-mavx512vbmi"),
     "avx512": ("-march=x86-64-v4",),
     "avx2": ("-march=x86-64-v3",),
     "generic": (),

@@ -15,7 +15,7 @@ from cllm.native.layout import Shape, check_shape
 from cllm.native.library import Library
 from cllm.native.observation import Observation
 from cllm.native.parts import TABLE, Parts, PartsStruct, check_parts
-from cllm.native.stream import Feed
+from cllm.native.stream import Feed, Stream, write_streams
 
 Cache = Literal["float32", "bfloat16", "int8"]
 CACHES: tuple[Cache, ...] = ("float32", "bfloat16", "int8")
@@ -221,11 +221,11 @@ class Decoder:
     """A model with slots, each of which remembers a text.
 
     `weights` are the model's by name (`parameter_places`), matrices in float32 or quantised; those
-    in float32 are kept as `precision`. `table` is the input memory's. `cache` is the format of
+    in float32 are kept as `precision`; the input memory's table is `TABLE`. `cache` is the format of
     the keys and values that it remembers. One Python thread at a time may use it.
 
-    A logit is the same to the last bit whatever is computed together with it, however the
-    text was fed, and on any number of threads. A slot holds `context` tokens: beyond, the first four
+    A logit is the same to the last bit whatever is computed together with it, however the text
+    was fed, and on any number of threads. A slot holds `context` tokens: beyond, the first four
     and the latest. Raises: SettingsError when shape and parts do not fit together; MemoryError.
     """
 
@@ -236,7 +236,6 @@ class Decoder:
         parts: Parts | None,
         weights: Mapping[str, Weight],
         *,
-        table: Float32[np.ndarray, "R W"] | None = None,
         threads: int = 1,
         num_slots: int = 1,
         cache: Cache = "float32",
@@ -250,9 +249,7 @@ class Decoder:
         self.context, self.vocab_size, self.num_slots = shape.context, shape.vocab_size, num_slots
         self._shape, self._layers = shape, shape.layers
         self._functions = library.functions
-        if table is None:
-            table = np.asarray(weights.get(TABLE, np.zeros((0, 0), np.float32)))
-        table = np.ascontiguousarray(table, np.float32)
+        table = np.ascontiguousarray(weights.get(TABLE, np.zeros((0, 0))), np.float32)
         self._parts = PartsStruct(parts, table, np.zeros(0, np.float32))
         self._sources = _Sources(weights, shape.layers, precision)
         self._most_rows = min(_MOST_ROWS, shape.context)
@@ -316,6 +313,29 @@ class Decoder:
         slots = self._slot(source), self._slot(target)
         return bool(self._functions.cllm_decoder_copy(self._decoder, *slots, length))
 
+    def write(
+        self,
+        streams: Sequence[Stream],
+        *,
+        max_seconds: float,
+        cancelled: Int32[np.ndarray, " 1"] | None = None,
+    ) -> int:
+        """Choose token after token for all streams, until one ends or the time is over.
+
+        Each step feeds what is pending and appends a token to each stream whose pending tokens
+        have all been fed; at least one step is done. A non-zero number in `cancelled`, which
+        another thread may write, ends it within a token. Returns the number of steps.
+        Raises: ValueError, also where no token may come next.
+        """
+        return write_streams(
+            lambda *rest: self._functions.cllm_decoder_write(self._decoder, *rest),
+            streams,
+            self.vocab_size,
+            self.num_slots,
+            max_seconds=max_seconds,
+            cancelled=cancelled,
+        )
+
     def observe(self, ids: Int32[np.ndarray, " T"]) -> Observation:
         """What the model computes from a text that stands alone; T is at most the context.
 
@@ -356,11 +376,12 @@ class Decoder:
     ) -> Float32[np.ndarray, "R V"]:
         logits = _empty(len(slots), self.vocab_size)
         segments = (_Segment * len(slots))(
-            *(_Segment(slot, text.ctypes.data, 1, 0) for slot, text in zip(slots, texts, strict=True))
+            *(
+                _Segment(slot, text.ctypes.data, 1, 0)
+                for slot, text in zip(slots, texts, strict=True)
+            )
         )
-        self._functions.cllm_decoder_feed(
-            self._decoder, segments, len(slots), logits.ctypes.data
-        )
+        self._functions.cllm_decoder_feed(self._decoder, segments, len(slots), logits.ctypes.data)
         return logits
 
     def _feed_slot(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
@@ -51,6 +51,13 @@ class Drafts:
     tokens: Int32[np.ndarray, " N"]
     shares: UInt8[np.ndarray, " N"]
     vocab_size: int
+    # Where each bucket begins, and the end of the last.
+    starts: Int32[np.ndarray, " B"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        bits = _bucket_bits(len(self.contexts))
+        sizes = np.bincount(_buckets(self.contexts, bits), minlength=1 << bits)
+        object.__setattr__(self, "starts", np.append([0], np.cumsum(sizes)).astype(np.int32))
 
     def save(self, folder: Path) -> None:
         """Write `drafts.safetensors` into an existing folder, atomically. Raises: StorageError."""
@@ -77,19 +84,13 @@ class Drafts:
             raise IntegrityError(f"the file does not fit the model: {problem}", where=path)
         return cls(arrays["contexts"], arrays["tokens"], arrays["shares"], vocab_size)
 
-    def starts(self) -> Int32[np.ndarray, " B"]:
-        """Where each bucket begins, and the end of the last."""
-        bits = _bucket_bits(len(self.contexts))
-        sizes = np.bincount(_buckets(self.contexts, bits), minlength=1 << bits)
-        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-
-    def table(self, starts: Int32[np.ndarray, " B"]) -> DraftTable:
-        """What compiled code reads; `starts` and this object must outlive it."""
+    def table(self) -> DraftTable:
+        """What compiled code reads, while this object lives."""
         return DraftTable(
             self.contexts.ctypes.data,
             self.tokens.ctypes.data,
             self.shares.ctypes.data,
-            starts.ctypes.data,
+            self.starts.ctypes.data,
             _bucket_bits(len(self.contexts)),
             self.vocab_size,
         )

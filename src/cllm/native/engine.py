@@ -220,15 +220,6 @@ class Engine:
         )
         return nats
 
-    def last_logits(self, ids: Int32[np.ndarray, " T"]) -> Float32[np.ndarray, " V"]:
-        """Logits of the token after `ids`. T is at most the context. Raises: ValueError."""
-        [row], _ = self._checked(ids[None], ids[None])
-        logits = np.empty(self.vocab_size, np.float32)
-        self._functions.cllm_last_logits(
-            self._engine, row.ctypes.data, len(row), logits.ctypes.data
-        )
-        return logits
-
     def spent_s(self) -> dict[str, float]:
         """Seconds that the first thread spent in each phase so far."""
         seconds = (ctypes.c_double * len(PHASES))()

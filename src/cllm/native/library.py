@@ -28,7 +28,6 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     ),
     "update": (_REAL, (_POINTER, _POINTER, _REAL)),
     "score": (_REAL, (*(_POINTER,) * 3, _WHOLE, _WHOLE)),
-    "last_logits": (None, (_POINTER, _POINTER, _WHOLE, _POINTER)),
     "table_gradient": (None, (_POINTER, _POINTER)),
     "spent": (None, (_POINTER, _POINTER)),
     "product_peak": (_REAL, (_INT, _INT, _INT)),
@@ -41,6 +40,8 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "decoder_truncate": (_INT, (_POINTER, _WHOLE, _WHOLE)),
     "decoder_copy": (_INT, (_POINTER, _WHOLE, _WHOLE, _WHOLE)),
     "decoder_observe": (None, (_POINTER, _POINTER)),
+    "decoder_write": (_WHOLE, (_POINTER, _POINTER, _WHOLE, _REAL, _POINTER)),
+    "choose": (_INT, (_POINTER, _WHOLE, *(_POINTER,) * 5, _WHOLE, _POINTER)),
 }
 
 

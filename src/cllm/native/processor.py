@@ -14,7 +14,7 @@ _AVX = frozenset({"cx16", "popcnt", "ssse3", "sse4_1", "sse4_2", "avx", "f16c"})
 _AVX2 = _AVX | {"avx2", "bmi1", "bmi2", "fma", "movbe", "abm"}
 _AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 _NEEDS: dict[str, frozenset[str]] = {
-    "avx512bf16": _AVX512 | {"avx512_bf16", "avx512_vnni"},
+    "avx512bf16": _AVX512 | {"avx512_bf16", "avx512_vnni", "avx512vbmi"},
     "avx512": _AVX512,
     "avx2": _AVX2,
     "generic": frozenset(),

@@ -10,7 +10,7 @@ from typing import Literal, final
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt32
 
-from cllm.native.drafts import Drafts, DraftTable
+from cllm.native.drafts import Drafts
 from cllm.native.library import Library
 
 Finish = Literal["eos", "length"]
@@ -117,12 +117,8 @@ def choice_struct(choice: Choice, vocab_size: int) -> tuple[ChoiceStruct, list[n
 
     Raises: ValueError for what has no meaning.
     """
-    ids = np.array(list(choice.bias), np.int32)
-    biases = np.array(list(choice.bias.values()), np.float64)
-    if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < vocab_size):
-        raise ValueError(f"a bias is of a token outside the vocabulary of {vocab_size}")
-    if not np.all(biases < np.inf) or not choice.temperature >= 0:
-        raise ValueError("a bias must be below ∞, and the temperature at least 0")
+    if not choice.temperature >= 0:
+        raise ValueError(f"a temperature of {choice.temperature}")
     if choice.top_k is not None and choice.top_k < 1:
         raise ValueError(f"the {choice.top_k} likeliest tokens leave none")
     struct = ChoiceStruct(
@@ -134,6 +130,16 @@ def choice_struct(choice: Choice, vocab_size: int) -> tuple[ChoiceStruct, list[n
         choice.repetition_penalty,
         choice.frequency_penalty,
         choice.presence_penalty,
+    )
+    if not choice.bias:
+        return struct, []
+    ids = np.array(list(choice.bias), np.int32)
+    biases = np.array(list(choice.bias.values()), np.float64)
+    if not (int(ids.min()) >= 0 and int(ids.max()) < vocab_size):
+        raise ValueError(f"a bias is of a token outside the vocabulary of {vocab_size}")
+    if not np.all(biases < np.inf):
+        raise ValueError("a bias must be below ∞")
+    struct.bias_ids, struct.biases, struct.num_biases = (
         ids.ctypes.data,
         biases.ctypes.data,
         len(ids),
@@ -195,25 +201,14 @@ class _NativeStream:
         # All that `_State` points to; what may be replaced is checked again at each call.
         self._vocab_size = vocab_size
         self._alternatives = stream.num_alternatives
-        most = _ROOM if not self._alternatives else _ROOM_WITH_ALTERNATIVES
-        self._room = min(stream.max_tokens, most)
-        self._ids = (ctypes.c_int32 * self._room)()
-        self._logprobs = (ctypes.c_double * self._room)()
-        shape = self._room, self._alternatives or 0
-        self._alternative_ids = np.zeros(shape, np.int32)
-        self._alternative_logprobs = np.zeros(shape, np.float32)
-        self._choice: Choice | None = None
-        self._text = np.zeros(0, np.int32)
-        self._places = np.zeros(0, np.int32)
-        self._rates = np.array(_FIRST_RATES, np.float32)
-        self._table: tuple[DraftTable, np.ndarray] | None = None
-        self.state = _State(
-            ids=ctypes.addressof(self._ids),
-            logprobs=ctypes.addressof(self._logprobs),
-            alternative_ids=self._alternative_ids.ctypes.data,
-            alternative_logprobs=self._alternative_logprobs.ctypes.data,
-            num_alternatives=-1 if self._alternatives is None else self._alternatives,
+        self._room = min(
+            stream.max_tokens, _ROOM_WITH_ALTERNATIVES if self._alternatives else _ROOM
         )
+        self._ids = (ctypes.c_int32 * self._room)()
+        self._choice: Choice | None = None
+        self.state = _State(ids=ctypes.addressof(self._ids), num_alternatives=-1)
+        if self._alternatives is not None:
+            self._take_alternatives(self._alternatives)
         self.address = ctypes.addressof(self.state)
         self._drafting: _Drafting = self.state.drafting
         self._take_room(max(1, len(stream.pending)))
@@ -223,6 +218,17 @@ class _NativeStream:
     def _take_room(self, count: int) -> None:
         self._pending = (ctypes.c_int32 * count)()
         self.state.pending = ctypes.addressof(self._pending)
+
+    def _take_alternatives(self, count: int) -> None:
+        if not 0 <= count <= self._vocab_size:
+            raise ValueError(f"{count} alternatives of {self._vocab_size} tokens")
+        state, shape = self.state, (self._room, count)
+        self._logprobs = (ctypes.c_double * self._room)()
+        self._alternative_ids = np.zeros(shape, np.int32)
+        self._alternative_logprobs = np.zeros(shape, np.float32)
+        state.num_alternatives, state.logprobs = count, ctypes.addressof(self._logprobs)
+        state.alternative_ids = self._alternative_ids.ctypes.data
+        state.alternative_logprobs = self._alternative_logprobs.ctypes.data
 
     def _begin_drafting(self, stream: Stream) -> None:
         """Room for the whole text, and a table of its places."""
@@ -235,6 +241,7 @@ class _NativeStream:
         self._text[: len(before)] = before
         bits = min(max(8, (3 * size).bit_length()), 18)
         self._places = np.zeros(1 << bits, np.int32)
+        self._rates = np.array(_FIRST_RATES, np.float32)
         drafting = self._drafting
         drafting.text, drafting.capacity = self._text.ctypes.data, size
         drafting.num_tokens = len(before)
@@ -243,9 +250,8 @@ class _NativeStream:
         if stream.drafts is not None:
             if stream.drafts.vocab_size != self._vocab_size:
                 raise ValueError("the drafts are of another vocabulary")
-            starts = stream.drafts.starts()
-            self._table = stream.drafts.table(starts), starts
-            drafting.table = ctypes.addressof(self._table[0])
+            self._drafts, self._table = stream.drafts, stream.drafts.table()
+            drafting.table = ctypes.addressof(self._table)
 
     def begin(self, stream: Stream) -> None:
         """Bring what Python may have changed into `state`. Raises: ValueError."""
@@ -279,8 +285,6 @@ class _NativeStream:
     def _take(self, stream: Stream) -> None:
         """Point to arrays that a stream was given; their sizes protect memory."""
         size, state = self._vocab_size, self.state
-        if stream.num_alternatives is not None and not 0 <= stream.num_alternatives <= size:
-            raise ValueError(f"{stream.num_alternatives} alternatives of {size} tokens")
         for counts in (stream.seen, stream.written):
             if counts.shape != (size,) or not counts.flags.c_contiguous:
                 raise ValueError(f"seen and written must be whole rows of {size}")

@@ -14,6 +14,8 @@ _LEAST_SCORED_TOKENS = 4096
 _SCORING_COST = 1.0
 # Preparation counts against the time while it needs less than this share.
 _PREPARATION_SHARE = 1 / 3
+# Seconds a token, on one core.
+_COUNTING_S = 5e-7
 # However long all else takes, training keeps this share.
 _LEAST_TRAINING_SHARE = 0.25
 
@@ -27,15 +29,22 @@ class Budget:
 
 
 def plan_budget(
-    asked_s: float, spent_s: float, *, val_tokens: int, spec: ModelSpec, flops_per_s: float
+    asked_s: float,
+    spent_s: float,
+    *,
+    val_tokens: int,
+    counted_tokens: int,
+    spec: ModelSpec,
+    flops_per_s: float,
 ) -> Budget:
-    """Leave room for measuring and saving."""
+    """Leave room for measuring, for counting tokens (of drafts) and for saving."""
     per_token_s = _SCORING_COST * step_flops_per_token(spec) / flops_per_s
     scored_tokens, scoring_s = None, per_token_s * val_tokens
     if scoring_s > _SCORING_SHARE * asked_s:
         scored_tokens = max(_LEAST_SCORED_TOKENS, int(_SCORING_SHARE * asked_s / per_token_s))
         scoring_s = per_token_s * scored_tokens
-    train_s = available_s(asked_s, spent_s) - scoring_s - _saving_s(spec)
+    after_s = scoring_s + _COUNTING_S * counted_tokens + _saving_s(spec)
+    train_s = available_s(asked_s, spent_s) - after_s
     return Budget(max(train_s, _LEAST_TRAINING_SHARE * asked_s), scored_tokens)
 
 

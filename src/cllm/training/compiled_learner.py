@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Int32
 from numpy.typing import NDArray
 
 from cllm.config import TrainSettings
@@ -14,7 +14,7 @@ from cllm.model.spec import ModelSpec
 from cllm.model.weights import Weights
 from cllm.native import PHASES, TABLE, Engine, Library, Update, named_views, parameter_places
 from cllm.training.checkpoint import Tensors
-from cllm.training.compiled_parts import parts_of
+from cllm.training.compiled_parts import parts_of, require_head_norm
 from cllm.training.learner import Batch, Rates, StepFigures
 from cllm.training.mechanism_updates import decay_at, table_rate
 
@@ -32,6 +32,7 @@ class CompiledLearner:
         settings: TrainSettings,
     ) -> None:
         assert settings.threads is not None
+        require_head_norm(spec)
         self.spec, self._settings = spec, settings
         self._table_rate = table_rate(spec.mechanisms)
         parts = parts_of(spec)
@@ -123,10 +124,6 @@ class CompiledLearner:
         """Summed nats over targets ≥ 0, in the precision of training."""
         return self._engine.score(ids, targets)
 
-    def last_logits(self, ids: Int32[np.ndarray, " T"]) -> Float32[np.ndarray, " V"]:
-        """Logits of the token after `ids`."""
-        return self._engine.last_logits(ids)
-
     def spent_s(self) -> dict[str, float]:
         """Seconds by kind of work inside the steps so far."""
         return dict(self._spent_s)
@@ -163,6 +160,7 @@ def scoring_engine(
 
     It reads the input memory's table where `weights` have it. Raises: SettingsError, MemoryError.
     """
+    require_head_norm(spec)
     parts = parts_of(spec)
     places = parameter_places(spec, parts)
     return Engine(

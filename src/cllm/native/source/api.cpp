@@ -80,10 +80,6 @@ double cllm_score(void *engine, const int32_t *ids, const int32_t *targets, int6
     return engine_at(engine).score(ids, targets, sequences, length);
 }
 
-void cllm_last_logits(void *engine, const int32_t *ids, int64_t length, float *logits) noexcept {
-    engine_at(engine).last_logits(ids, length, logits);
-}
-
 void cllm_table_gradient(void *engine, float *to) noexcept {
     engine_at(engine).table_gradient(to);
 }

@@ -17,7 +17,6 @@ public:
     virtual double update(const Update &settings, double divide_by) = 0;
     virtual double score(const int32_t *ids, const int32_t *targets, int64_t sequences,
                          int64_t length) = 0;
-    virtual void last_logits(const int32_t *ids, int64_t length, float *logits) = 0;
     virtual void table_gradient(float *to) = 0;
     virtual void spent(double *seconds) = 0;
     virtual void changed() = 0;
@@ -98,13 +97,6 @@ public:
         });
         is_packed_ = true;
         return total();
-    }
-
-    void last_logits(const int32_t *ids, int64_t length, float *logits) override {
-        threads_.run([&](int index) { pack(index); });
-        is_packed_ = true;
-        passes_[0]->last_logits(ids, length, logits);
-        wipe_unless_finite(logits[0]);
     }
 
     void table_gradient(float *to) override { memory_->gradient(to); }

@@ -54,15 +54,6 @@ public:
         return nats;
     }
 
-    // Logits after the last of `length` ids.
-    void last_logits(const int32_t *ids, int64_t length, float *logits) {
-        start(1, length, {}, 0);
-        look(ids);
-        const E *unit = tape_.unit_out + (length - 1) * s_.width;
-        product<Into::kStore, E>(1, s_.vocab_size, s_.width, rows_of(unit, s_.width),
-                                 weights_[4 * s_.layers].forward, logits, s_.vocab_size);
-    }
-
 private:
     template <class F> void by_rows(F f) {
         for (int64_t r = 0; r < rows_; r += kRows) f(r, std::min(kRows, rows_ - r));

@@ -12,6 +12,7 @@
 #include "../threads.h"
 #include "attend.h"
 #include "matrix.h"
+#include "pace.h"
 
 namespace cllm {
 
@@ -61,7 +62,8 @@ public:
               int64_t slots, int64_t most_rows)
         : layout_(shape, parts), s_(layout_.shape), most_rows_(most_rows),
           slot_layout_(layout_, sizeof(E), std::is_same_v<E, int8_t>), angles_(s_),
-          norm_(model.norm), threads_(threads) {
+          norm_(model.norm), threads_(threads),
+          paces_(double(layout_.size - layout_.embedding) / 2) {
         auto whole = [&](const Source &source) {
             return PanelMatrix(arena_, source, panels_of(source.rows),
                                [rows = source.rows](int64_t p, int64_t place) {
@@ -108,7 +110,7 @@ public:
             }
             num_rows_ += segment.count;
         }
-        threads_.run([this](int index) { work(index); });
+        run();
         for (int64_t i = 0; i < n; i++) slots_[segments[i].slot].advance(segments[i].count);
     }
 
@@ -201,13 +203,28 @@ private:
 
     // ---- one pass, on each thread ----
 
+    void run() {
+        if (threads_.count() == 1) return work(0);
+        using Clock = std::chrono::steady_clock;
+        Pace &pace = paces_.of(num_rows_);
+        const auto start = Clock::now();
+        num_active_ = pace.takes_all() ? threads_.count() : 1;
+        if (num_active_ == 1) work(0);
+        else threads_.run([this](int index) { work(index); });
+        pace.note(std::chrono::duration<double>(Clock::now() - start).count());
+    }
+
+    void meet() {
+        if (num_active_ > 1) threads_.meet();
+    }
+
     void work(int index) {
         Own &own = own_[index];
         begin(index);
-        threads_.meet();
+        meet();
         if (memory_) {
             add(index, own, *up_, {recalled_, round_up(memory_->width(), 64)});
-            threads_.meet();
+            meet();
         }
         for (int64_t i = 0; i < s_.layers; i++) layer(index, own, i);
         if (index == 0 && observed_) keep_rows(observed_->hidden, s_.layers, x_, width_, s_.width);
@@ -217,7 +234,7 @@ private:
             keep_rows(observed_->head_input, 0, own.normed, width_, s_.width);
         multiply(index, own, *head_, {own.normed, width_}, num_wanted_,
                  {logits(0), logits_stride_});
-        threads_.meet();
+        meet();
     }
 
     // Embeddings, angles, and what the memory recalls: threads take rows in turns.
@@ -227,7 +244,7 @@ private:
             const Slot<E> &slot = slots_[segments_[i].slot];
             for (int64_t j = 0; j < spans_[i].count; j++) {
                 int64_t row = spans_[i].first + j, position = spans_[i].position + j;
-                if (row % threads_.count() != index) continue;
+                if (row % num_active_ != index) continue;
                 table.row(segments_[i].ids[j], own_[index].line);
                 memcpy(x_ + row * width_, own_[index].line, s_.width * sizeof(float));
                 float *cos = angle_rows_ + row * 2 * half_;
@@ -257,21 +274,21 @@ private:
         keep_input(index, 0, i, own.damped, width_, s_.width);
         multiply(index, own, l.qkv, {own.damped, width_}, num_rows_, {qkv_, qkv_width_});
         for (const GateMatrix &gates : l.gates) open(index, own, gates);
-        threads_.meet();
+        meet();
         if (index == 0 && !layout_.lags.empty()) keep_units(own, i);
         attention(index, own, i);
-        threads_.meet();
+        meet();
         keep_input(index, 1, i, mixed_, heads_width_, s_.heads * s_.head_width);
         add(index, own, l.out, {mixed_, heads_width_});
-        threads_.meet();
+        meet();
         for (int64_t r = 0; r < num_rows_; r++)
             normalise(own.normed + r * width_, x_ + r * width_, l.source.feed_forward_norm);
         keep_input(index, 2, i, own.normed, width_, s_.width);
         feed_forward(index, own, l);
-        threads_.meet();
+        meet();
         keep_input(index, 3, i, hidden_, mlp_width_, s_.mlp_width);
         add(index, own, l.down, {hidden_, mlp_width_});
-        threads_.meet();
+        meet();
     }
 
     void normalise(float *to, const float *x, const float *gain) const {
@@ -282,7 +299,7 @@ private:
     // This thread's panels of a product.
     void multiply(int index, Own &own, const PanelMatrix &matrix, Rows x, int64_t rows, Outputs y) {
         if (!rows) return;
-        int64_t n = matrix.num_panels(), count = threads_.count();
+        int64_t n = matrix.num_panels(), count = num_active_;
         int64_t first = n * index / count, last = n * (index + 1) / count;
         if (first == last) return;
         matrix.prepare(own.prepared, x, rows);
@@ -292,7 +309,7 @@ private:
     // The residual stream plus a product; each thread its own columns.
     void add(int index, Own &own, const PanelMatrix &matrix, Rows x) {
         multiply(index, own, matrix, x, num_rows_, {branch_, width_});
-        int64_t n = matrix.num_panels(), count = threads_.count();
+        int64_t n = matrix.num_panels(), count = num_active_;
         int64_t first = n * index / count * kPanel;
         int64_t last = std::min(n * (index + 1) / count * kPanel, s_.width);
         for (int64_t r = 0; r < num_rows_; r++) {
@@ -338,7 +355,7 @@ private:
 
     // The gates' numbers: few, so that one thread takes each matrix.
     void open(int index, Own &own, const GateMatrix &gates) {
-        if (index != (gates.first ? threads_.count() - 1 : 0)) return;
+        if (index != (gates.first ? num_active_ - 1 : 0)) return;
         Rows x = {own.damped, width_};
         if (gates.noise.count) x.at = noise(own, gates.noise);
         gates.matrix.prepare(own.prepared, x, num_rows_);
@@ -361,7 +378,7 @@ private:
         const LayerSource &source = layers_[i].source;
         AttentionPart part = {source.q_norm, source.k_norm, source.offset, source.strength,
                               forget_at()};
-        int64_t count = threads_.count();
+        int64_t count = num_active_;
         int64_t first = s_.kv_heads * index / count, last = s_.kv_heads * (index + 1) / count;
         for (int64_t n = 0; n < num_segments_; n++)
             for (int64_t k = first; k < last; k++)
@@ -372,7 +389,7 @@ private:
     }
 
     void feed_forward(int index, Own &own, const Layer &l) {
-        int64_t pairs = l.gate_up.num_panels() / 2, count = threads_.count();
+        int64_t pairs = l.gate_up.num_panels() / 2, count = num_active_;
         int64_t first = pairs * index / count, last = pairs * (index + 1) / count;
         if (first == last) return;
         l.gate_up.prepare(own.prepared, {own.normed, width_}, num_rows_);
@@ -414,6 +431,8 @@ private:
     std::vector<Slot<E>> slots_;
     Threads threads_;
     std::vector<Own> own_;
+    Paces paces_;
+    int num_active_ = 1;
     int64_t width_, heads_width_, qkv_width_, mlp_width_, gates_width_, logits_stride_, half_;
     int64_t most_order_ = 0;
     float *x_, *branch_, *qkv_, *mixed_, *gate_up_, *hidden_, *gates_ = nullptr, *recalled_ = nullptr;

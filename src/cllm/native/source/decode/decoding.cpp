@@ -1,11 +1,18 @@
 // The functions of the decoder that Python calls; see decoder.py.
 #include "decoder.h"
+#include "writing.h"
 
 using namespace cllm;
 
 namespace {
 
-Decoder &decoder_at(void *decoder) { return *static_cast<Decoder *>(decoder); }
+struct Held {
+    std::unique_ptr<Decoder> decoder;
+    Writing<Decoder, Segment> writing;
+    explicit Held(Decoder *made) : decoder(made), writing(*made) {}
+};
+
+Decoder &decoder_at(void *held) { return *static_cast<Held *>(held)->decoder; }
 
 }  // namespace
 
@@ -15,15 +22,16 @@ extern "C" {
 // The cache's format: 0 float32, 1 bfloat16, 2 int8.
 void *cllm_decoder_create(const Shape *shape, const Parts *parts, const ModelSource *model,
                           int threads, int64_t slots, int64_t most_rows, int cache) noexcept try {
-    auto make = [&](auto number) -> Decoder * {
-        return new DecoderIn<decltype(number)>(*shape, *parts, *model, threads, slots, most_rows);
+    auto make = [&](auto number) {
+        return new Held(new DecoderIn<decltype(number)>(*shape, *parts, *model, threads, slots,
+                                                        most_rows));
     };
     return cache == 0 ? make(float()) : cache == 1 ? make(BFloat16()) : make(int8_t());
 } catch (...) {
     return nullptr;
 }
 
-void cllm_decoder_destroy(void *decoder) noexcept { delete static_cast<Decoder *>(decoder); }
+void cllm_decoder_destroy(void *decoder) noexcept { delete static_cast<Held *>(decoder); }
 
 int64_t cllm_decoder_weight_bytes(void *decoder) noexcept {
     return decoder_at(decoder).weight_bytes();
@@ -51,6 +59,26 @@ int cllm_decoder_truncate(void *decoder, int64_t slot, int64_t length) noexcept 
 
 int cllm_decoder_copy(void *decoder, int64_t from, int64_t to, int64_t length) noexcept {
     return decoder_at(decoder).copy(from, to, length);
+}
+
+int64_t cllm_decoder_write(void *decoder, Stream *const *streams, int64_t n, double max_seconds,
+                           const int32_t *cancelled) noexcept {
+    return static_cast<Held *>(decoder)->writing.write(streams, n, max_seconds, cancelled);
+}
+
+// The token that each of `count` numbers chooses; 0 where there is no memory.
+int cllm_choose(const float *logits, int64_t n, const Choice *choice, const int32_t *seen,
+                const int32_t *written, const uint32_t *mask, const double *uniforms,
+                int64_t count, int32_t *to) noexcept try {
+    Scratch scratch(n);
+    std::vector<float> row(n);
+    for (int64_t i = 0; i < count; i++) {
+        std::copy(logits, logits + n, row.data());
+        to[i] = int32_t(choose(row.data(), n, *choice, {seen, written, mask}, uniforms[i], scratch));
+    }
+    return 1;
+} catch (...) {
+    return 0;
 }
 
 void cllm_decoder_observe(void *decoder, const Observed *observed) noexcept {

@@ -5,7 +5,7 @@
 // their cost.
 #pragma once
 
-#include "panels.h"
+#include <cstdint>
 
 namespace cllm {
 

@@ -250,14 +250,9 @@ private:
             scales[p * kPanel + place] = ((const float *)source_.scales)[row];
             for (int64_t g = 0; g < groups_; g++) {
                 uint8_t *group = at + p * panel_bytes_ + g * book_.group_bytes();
-                for (int64_t s = 0; s < source_.num_stages; s++) {
-                    int64_t size = book_.code_bytes(s);
-                    for (int64_t unit = 0; unit < 4; unit++) {
-                        uint16_t code = uint16_t(code_at(s, (row * groups_ + g) * 4 + unit));
-                        memcpy(group + (unit * kPanel + place) * size, &code, size);
-                    }
-                    group += 4 * kPanel * size;
-                }
+                for (int64_t s = 0; s < source_.num_stages; s++)
+                    for (int64_t unit = 0; unit < 4; unit++)
+                        book_.put(group, s, unit, place, code_at(s, (row * groups_ + g) * 4 + unit));
             }
         });
     }

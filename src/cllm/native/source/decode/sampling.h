@@ -217,37 +217,43 @@ inline int64_t take_top_k(const float *logits, int64_t n, int64_t k, float highe
 
 // ---- weights, and what truncations keep of them ----
 
-// Weights e^((logit − highest) / temperature) of n tokens; `size` counts them in whole blocks.
+// Tokens with weights e^((logit − highest) · sharpness); `size` counts them in whole blocks.
 struct Weighed {
-    int64_t size;
+    const float *logits;
+    int64_t n, size;
+    float highest, sharpness;
     double total;
 };
 
-template <bool keeps_scaled>
-Weighed weigh(const float *logits, int64_t n, float highest, double temperature, Scratch &s) {
-    const float sharpness = float(std::clamp(1 / temperature, 1e-37, 1e38));
-    float *scaled = s.scaled.data(), *weights = s.weights.data();
-    double total = 0;
-    int64_t start = 0;
-    auto block = [&](const float *from) {
-        Floats sum{};
-#pragma GCC unroll 8
-        for (int64_t i = 0; i < kSumBlock; i += kLanes) {
-            Floats x = (load(from, Whole{i}) - highest) * sharpness, weight = exponential(x);
-            if constexpr (keeps_scaled) store(scaled + start, Whole{i}, x);
-            store(weights + start, Whole{i}, weight);
-            sum += weight;
-        }
-        total += s.sums[start / kSumBlock] = sum_of(sum);
-    };
-    for (; start + kSumBlock <= n; start += kSumBlock) block(logits + start);
-    if (start < n) {
-        float rest[kSumBlock];
-        std::fill(std::copy(logits + start, logits + n, rest), rest + kSumBlock, kNever);
-        block(rest);
-        start += kSumBlock;
+// The weights of one block: their sum, and unless null they themselves and their logarithms.
+inline float weigh_block(const Weighed &row, int64_t start, float *weights, float *scaled) {
+    const float *from = row.logits + start;
+    float rest[kSumBlock];
+    if (start + kSumBlock > row.n) {
+        std::fill(std::copy(from, row.logits + row.n, rest), rest + kSumBlock, kNever);
+        from = rest;
     }
-    return {start, total};
+    Floats sum{};
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kSumBlock; i += kLanes) {
+        Floats x = (load(from, Whole{i}) - row.highest) * row.sharpness, weight = exponential(x);
+        if (weights) store(weights, Whole{i}, weight);
+        if (scaled) store(scaled, Whole{i}, x);
+        sum += weight;
+    }
+    return sum_of(sum);
+}
+
+// Sums of all blocks; what truncations need is kept.
+template <bool keeps>
+Weighed weigh(const float *logits, int64_t n, float highest, double temperature, Scratch &s) {
+    Weighed row{logits, n, (n + kSumBlock - 1) / kSumBlock * kSumBlock, highest,
+                float(std::clamp(1 / temperature, 1e-37, 1e38)), 0};
+    for (int64_t start = 0; start < row.size; start += kSumBlock)
+        row.total += s.sums[start / kSumBlock] =
+            weigh_block(row, start, keeps ? s.weights.data() + start : nullptr,
+                        keeps ? s.scaled.data() + start : nullptr);
+    return row;
 }
 
 // Where a running total from the largest key downwards stops: behind all larger keys, and those
@@ -401,21 +407,21 @@ inline Weighed keep_typical(Weighed row, double share, Scratch &s) {
 }
 
 // The place at which the running total of the weights passes `uniform` of their sum.
-inline int64_t draw(Weighed row, double uniform, const Scratch &s) {
+inline int64_t draw(const Weighed &row, bool is_kept, double uniform, Scratch &s) {
     const double target = uniform * row.total;
-    const int64_t blocks = row.size / kSumBlock;
     double before = 0;
-    int64_t block = 0, last = -1;
-    for (; block + 1 < blocks && before + s.sums[block] <= target; block++)
-        before += s.sums[block];
-    for (int64_t i = block * kSumBlock; i < (block + 1) * kSumBlock; i++) {
+    int64_t start = 0;
+    for (; start + kSumBlock < row.size && before + s.sums[start / kSumBlock] <= target;
+         start += kSumBlock)
+        before += s.sums[start / kSumBlock];
+    if (!is_kept) weigh_block(row, start, s.weights.data() + start, nullptr);
+    // A block's sum and the running total may differ in the last bit.
+    int64_t last = -1;
+    for (int64_t i = start; i < start + kSumBlock; i++) {
         if (!(s.weights[i] > 0)) continue;
         last = i, before += s.weights[i];
-        if (before > target) return i;
+        if (before > target) break;
     }
-    // A block's sum and the running total may differ in the last bit.
-    for (int64_t i = block * kSumBlock; last < 0 && i-- > 0;)
-        if (s.weights[i] > 0) last = i;
     return last;
 }
 
@@ -443,7 +449,7 @@ inline int64_t choose(float *logits, int64_t n, const Choice &choice, const Circ
             return load(s.weights.data(), Whole{i}) >= least;
         });
     if (choice.typical_p < 1) row = keep_typical(row, choice.typical_p, s);
-    int64_t place = draw(row, uniform, s);
+    int64_t place = draw(row, is_cut, uniform, s);
     return is_short && place >= 0 ? s.ids[place] : place;
 }
 

@@ -1,0 +1,27 @@
+"""What the training text says of the next token, kept with a model: guesses that it can check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cllm.text.corpus import Corpus
+
+# Counting takes half a second for so many; of a longer text the first ones are counted.
+_MOST_TOKENS = 1 << 20
+
+
+def num_counted(corpus: Corpus) -> int:
+    """How many tokens `write_drafts` counts."""
+    return min(corpus.train.num_tokens, _MOST_TOKENS)
+
+
+def write_drafts(corpus: Corpus, folder: Path) -> None:
+    """Count the training tokens, and write `drafts.safetensors` into a model's folder."""
+    import numpy as np
+
+    from cllm.native.drafts import build_drafts
+
+    ids = corpus.tokens("train").read(0, num_counted(corpus))
+    build_drafts(ids.astype(np.int32), corpus.tokenizer.vocab_size).save(folder)
