@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import itertools
 import json
 import tempfile
 from collections.abc import Callable
@@ -173,11 +174,16 @@ class Trial:
 
 
 def llama_files(trial: Trial, folder: Path) -> dict[str, Path]:
-    """The model in each of llama.cpp's formats, by its own program."""
+    """The model in each of llama.cpp's formats, by its own program.
+
+    As it mixes them (it keeps the embedding in 5 bits or more), and pure: one format for all.
+    """
     import llama_cpp.llama_cpp as llama
 
     from cllm.export.gguf_writer import write_gguf
 
+    silent = llama.llama_log_callback(lambda *_: None)
+    llama.llama_log_set(silent, None)
     plain = folder / "plain.gguf"
     write_gguf(trial.folder, plain, dtype="f32")
     rows, kept = [], []
@@ -190,14 +196,17 @@ def llama_files(trial: Trial, folder: Path) -> dict[str, Path]:
     for entry, (tensor, pointer), shares in zip(table, rows, kept, strict=False):
         entry.name, entry.data, entry.size = tensor, pointer, len(shares)
     files = {}
-    for kind in FORMATS:
+    for kind, is_pure in itertools.product(FORMATS, (False, True)):
+        if is_pure and kind in ("Q8_0", "Q2_K"):
+            continue
         settings = llama.llama_model_quantize_default_params()
-
         settings.ftype = getattr(llama, f"LLAMA_FTYPE_MOSTLY_{kind}")
         settings.imatrix = ctypes.cast(table, ctypes.POINTER(llama.llama_model_imatrix_data))
-        target = folder / f"{kind}.gguf"
+        settings.pure = is_pure
+        name = f"{kind}, pure" if is_pure else kind
+        target = folder / f"{name}.gguf"
         if llama.llama_model_quantize(bytes(plain), bytes(target), ctypes.byref(settings)) == 0:
-            files[kind] = target
+            files[name] = target
     return files
 
 

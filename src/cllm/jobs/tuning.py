@@ -31,13 +31,15 @@ def tuned(
 ) -> MixedWeights:
     """The same integers with better scales and gains, where the compiled engine can find them.
 
-    Only where there are lattice codes: with more bits there is nothing to gain.
+    Only where some matrix has 2 bits: with more, the noise of so short a training costs as much
+    as it gains.
     """
     from cllm.native import load_library
     from cllm.quantise.tuning import tune
     from cllm.training.compiled_parts import uncompiled
 
-    if not any(is_packed(value) and value.kind == "e8" for value in weights.values()):
+    packed = [value for value in weights.values() if is_packed(value)]
+    if not any(value.kind == "e8" and len(value.codes) == 1 for value in packed):
         return weights
     if uncompiled(spec.mechanisms):
         return weights

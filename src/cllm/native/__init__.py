@@ -1,9 +1,10 @@
 """A model learns, is scored and writes here by compiled code, several times faster than by torch.
 
-`engine.py` is what Python sees of learning, `decoder.py` and `stream.py` of writing; `layout.py` names the parameters, and `parts.py` says which
-mechanisms a model has beside the plain one. `library.py` finds the
-compiled code that suits the machine: `build.py` compiles it, when the package is installed or when
-it is first needed, and `processor.py` knows which instructions may be used.
+`engine.py` is what Python sees of learning, `decoder.py` and `stream.py` of writing; `layout.py`
+names the parameters, and `parts.py` says which mechanisms a model has beside the plain one.
+`drafts.py` counts a text to guess its tokens. `library.py` finds the compiled code that suits the
+machine: `build.py` compiles it, when the package is installed or when it is first needed, and
+`processor.py` knows which instructions may be used.
 
 The code itself is C++ in `source/`, to be read in this order:
 

@@ -221,8 +221,8 @@ class Decoder:
     """A model with slots, each of which remembers a text.
 
     `weights` are the model's by name (`parameter_places`), matrices in float32 or quantised; those
-    in float32 are kept as `precision`; the input memory's table is `TABLE`. `cache` is the format of
-    the keys and values that it remembers. One Python thread at a time may use it.
+    in float32 are kept as `precision`; the input memory's table is `TABLE`. `cache` is the format
+    of the keys and values that it remembers. One Python thread at a time may use it.
 
     A logit is the same to the last bit whatever is computed together with it, however the text
     was fed, and on any number of threads. A slot holds `context` tokens: beyond, the first four
