@@ -145,7 +145,7 @@ class Trial:
         mixed = quantise_weights(self.spec, self.weights, recipe, self.moments, lambda *_: None)
         what = f"{recipe.method}, {recipe.bits} bits"
         rows = [self.row(what, mixed, file_bytes(mixed))]
-        return rows + ([self.tuned(what, mixed)] if recipe.method == "lattice" else [])
+        return rows + ([self.tuned(what, mixed)] if recipe.bits == 2 else [])
 
     def budget(self) -> Budget:
         windows = self.text.windows[:: max(1, len(self.text.windows) // 16)][:16]
@@ -160,12 +160,12 @@ class Trial:
         )
 
     def within(self, budget: Budget, num_bytes: int, what: str) -> list[dict[str, Any]]:
-        """Ours of at most so many bytes, before and after tuning."""
+        """Ours of at most so many bytes."""
         mixed = budget.fit(num_bytes)
         if mixed is None:
             print(f"{what}: the smallest file has {file_bytes(budget.coarsest):,} bytes")
             return []
-        return [self.row(what, mixed, file_bytes(mixed)), self.tuned(what, mixed)]
+        return [self.row(what, mixed, file_bytes(mixed))]
 
     def tuned(self, what: str, mixed: MixedWeights) -> dict[str, Any]:
         home = self.workspace.home

@@ -146,13 +146,13 @@ class Model:
         """
         from cllm.training.scoring import ArrayTokens, bits_per_byte, score_tokens
 
-        transformer, tokenizer = self._load()
+        scorer, tokenizer = self._load()
         score = score_tokens(
-            transformer,
+            scorer,
             ArrayTokens(tokenizer.encode(text)),
             eos_id=tokenizer.eos_id,
             unk_id=tokenizer.unk_id,
-            stride=stride or max(1, transformer.spec.context // 2),
+            stride=stride or max(1, scorer.context // 2),
         )
         return bits_per_byte(
             score,
@@ -163,12 +163,11 @@ class Model:
 
     def _load(self) -> Any:
         if self._loaded is None:
-            from cllm.files import check_manifest
-            from cllm.model import load_model
+            from cllm.jobs.scorers import open_scorer
             from cllm.text.tokenizers import Tokenizer
 
-            check_manifest(self.folder)
-            self._loaded = (load_model(self.folder), Tokenizer.load(self.folder))
+            scorer = open_scorer(self.folder, self._home)
+            self._loaded = (scorer, Tokenizer.load(self.folder))
         return self._loaded
 
 

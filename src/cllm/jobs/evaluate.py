@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from cllm.config import TextSettings
 from cllm.errors import NoTextError, SettingsError
-from cllm.files import check_manifest
 from cllm.text.document import Document, Skip
 from cllm.text.intake import SkipFile, read_source
 from cllm.text.sources import Source, find_sources
@@ -22,7 +21,7 @@ from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from cllm.jobs.memorisation import Memorisation
-    from cllm.model import Transformer
+    from cllm.training.scoring import Scorer
 
 # (source, tokens done of those read so far)
 OnProgress = Callable[[str, int, int], None]
@@ -115,20 +114,19 @@ def evaluate(
     """
     from cllm.jobs.memorisation import measure_memorisation, open_training_corpus
     from cllm.jobs.opening import open_model
-    from cllm.model import load_model
+    from cllm.jobs.scorers import open_scorer
 
     folder = workspace.models.path(model)
     settings = settings or TextSettings()
     sources, skipped = find_sources(places, settings)
-    check_manifest(folder)
+    opened, tokenizer = open_scorer(folder, workspace.home), Tokenizer.load(folder)
     corpus = open_training_corpus(folder) if memorisation else None
-    transformer, tokenizer = load_model(folder), Tokenizer.load(folder)
-    context = transformer.spec.context
+    context = opened.context
     if stride is not None and not 1 <= stride <= context:
         hint = "The stride is how far the window moves on; at most the whole window."
         raise SettingsError(f"{stride} is not between 1 and {context}", where="--stride", hint=hint)
     stride = stride or max(1, context // 2)
-    scorer = _Scorer(transformer, tokenizer, stride, on_progress)
+    scorer = _Scorer(opened, tokenizer, stride, on_progress)
     for source in sources:
         try:
             scorer.score(source, settings)
@@ -166,7 +164,7 @@ def _total(scores: Sequence[SourceScore]) -> SourceScore:
 class _Scorer:
     """Scores files one after another: the documents of a file in a row, eos after each."""
 
-    model: Transformer
+    model: Scorer
     tokenizer: Tokenizer
     stride: int
     on_progress: OnProgress | None

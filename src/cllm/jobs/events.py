@@ -2,9 +2,11 @@
 
 from cllm.training.events import (
     Advised,
+    Continued,
     Event,
     Finished,
     Observe,
+    Paused,
     Plan,
     Planned,
     Prepared,
@@ -19,9 +21,11 @@ from cllm.training.events import (
 
 __all__ = [
     "Advised",
+    "Continued",
     "Event",
     "Finished",
     "Observe",
+    "Paused",
     "Plan",
     "Planned",
     "Prepared",

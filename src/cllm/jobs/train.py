@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cllm.config import Settings
 from cllm.errors import (
@@ -16,15 +18,19 @@ from cllm.errors import (
     NotFoundError,
     SettingsError,
 )
+from cllm.files import storage_errors
 from cllm.jobs.request import Request, absolute_places
+from cllm.jobs.steering import set_wish
 from cllm.jobs.stopping import listen_for_stop
 
 if TYPE_CHECKING:
     from cllm.training.events import Observe, Plan, TrainResult
-    from cllm.workspace.runs import RunRecord
+    from cllm.workspace.runs import RunRecord, RunState
     from cllm.workspace.workspace import Workspace
 
 DEFAULT_MINUTES = 5.0
+# Set for a child process: the run that was made for it, so that its parent knows it by name.
+RUN_VARIABLE = "CLLM_RUN"
 _KEPT = (
     "steps",
     "tokens",
@@ -54,12 +60,18 @@ def train(
     Raises: CllmError; InterruptedRunError when stopped, with all state saved.
     """
     began = time.monotonic() if began is None else began
-    workspace.models.check_free(name, overwrite=overwrite)
-    request = _request(places, name, settings, workspace, from_model, overwrite=overwrite)
-    given = settings.model_dump(mode="json", exclude_unset=True)
-    run = workspace.runs.create(name, given, command=sys.argv)
-    request.save(run.folder)
-    return _live(run, request, workspace, observe, began=began, is_resumed=False)
+    request = make_request(
+        places, name, settings, workspace, from_model=from_model, overwrite=overwrite
+    )
+    made = os.environ.get(RUN_VARIABLE)
+    if made is not None:
+        run = workspace.runs.get(made)
+    else:
+        given = settings.model_dump(mode="json", exclude_unset=True)
+        run = workspace.runs.create(name, given, command=sys.argv)
+        request.save(run.folder)
+    is_expected = made is not None
+    return _live(run, request, workspace, observe, began=began, is_kept=is_expected)
 
 
 def plan(
@@ -76,29 +88,34 @@ def plan(
     Raises: CllmError.
     """
     from cllm.jobs.training_run import TrainingRun
+    from cllm.workspace.runs import RunRecord
 
     began = time.monotonic()
-    request = _request(places, name, settings, workspace, from_model, overwrite=True)
-    run = workspace.runs.create(name, {}, command=sys.argv)
-    try:
+    request = make_request(places, name, settings, workspace, from_model=from_model, overwrite=True)
+    with storage_errors(workspace.home):
+        workspace.home.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=".plan-", dir=workspace.home)
+    with folder as place:
+        # No run: nobody should find or steer it.
+        now = time.time()
+        run = RunRecord("plan", name, "preparing", Path(place), now, now, (), {}, {})
         life = TrainingRun(run, request, workspace, observe, began=began, is_resumed=False)
         return life.plan()
-    finally:
-        workspace.runs.remove(run.id)
 
 
-def _request(
+def make_request(
     places: Sequence[str | Path],
     name: str,
     settings: Settings,
     workspace: Workspace,
-    from_model: str | None,
     *,
-    overwrite: bool,
+    from_model: str | None = None,
+    overwrite: bool = False,
 ) -> Request:
-    """Check what was asked for as far as that goes before reading."""
+    """Check what is asked for as far as that goes before reading. Raises: CllmError."""
     from cllm.training.plan import check_request
 
+    workspace.models.check_free(name, overwrite=overwrite)
     settings = _with_a_length(settings)
     corpus = _named_corpus(places, settings, workspace)
     check_request(settings)
@@ -133,10 +150,13 @@ def resume(
     if run.state == "finished":
         hint = f"To train further: cllm train PATH --from {run.model}"
         raise ExistsError("this run has finished", where=run.id, hint=hint)
-    if run.is_active:
+    if run.is_active and run.id != os.environ.get(RUN_VARIABLE):
         hint = "Stop that process first."
         raise ExistsError("this run is at work in another process", where=run.id, hint=hint)
     request = Request.load(run.folder)
+    if RUN_VARIABLE not in os.environ:
+        # What was wished of an earlier life does not hold for this one.
+        set_wish(run.folder, "go")
     return _live(run, request, workspace, observe, began=began, is_resumed=True)
 
 
@@ -147,9 +167,14 @@ def _live(
     observe: Observe,
     *,
     began: float,
-    is_resumed: bool,
+    is_resumed: bool = False,
+    is_kept: bool = False,
 ) -> TrainResult:
-    """One life of a run, with its state kept in the database whatever happens."""
+    """One life of a run, with its state kept in the database whatever happens.
+
+    A first life that fails before there is anything to go on from leaves nothing behind, unless
+    `is_kept`.
+    """
     from cllm.jobs.training_run import TrainingRun
 
     way_on = f"Go on with: cllm runs resume {run.id}"
@@ -159,25 +184,33 @@ def _live(
             life = TrainingRun(run, request, workspace, observe, began=began, is_resumed=is_resumed)
             result = life.execute(stop)
     except InterruptedRunError:
-        workspace.runs.update(run.id, state="interrupted")
+        _end(run, workspace, "interrupted")
         raise
     except KeyboardInterrupt:
-        workspace.runs.update(run.id, state="interrupted")
+        _end(run, workspace, "interrupted")
         message = "stopped before the first step" if not _has_state(run) else "stopped at once"
         raise InterruptedRunError(message, where=run.id, hint=way_on) from None
     except CllmError as error:
-        if is_resumed or _has_state(run):
-            workspace.runs.update(run.id, state="failed", error=str(error))
+        if is_resumed or is_kept or _has_state(run):
+            _end(run, workspace, "failed", error=str(error))
         else:
             # Nothing was trained: a mistyped path leaves nothing behind.
             workspace.runs.remove(run.id)
         raise
     except BaseException:
-        workspace.runs.update(run.id, state="failed", error="an error in the program itself")
+        _end(run, workspace, "failed", error="an error in the program itself")
         raise
     figures = {key: getattr(result, key) for key in _KEPT}
-    workspace.runs.update(run.id, state="finished", **figures)
+    _end(run, workspace, "finished", **figures)
     return result
+
+
+def _end(run: RunRecord, workspace: Workspace, state: RunState, **figures: Any) -> None:
+    """Note how a life ended, for those who look and for those who watch."""
+    from cllm.jobs.journal import Journal
+
+    workspace.runs.update(run.id, state=state, **figures)
+    Journal(run.folder).end(state, figures.get("error"))
 
 
 def _has_state(run: RunRecord) -> bool:

@@ -16,11 +16,13 @@ from cllm.files import read_json, write_json
 from cllm.infer.decoder import Decoder
 from cllm.jobs.compute import Compute, choose_compute
 from cllm.jobs.drafts import num_counted, write_drafts
+from cllm.jobs.journal import Journal
 from cllm.jobs.lexicon import copy_roots, pieces, write_lexicon
 from cllm.jobs.memory import peak_rss_bytes
 from cllm.jobs.model_folder import read_training, write_model
 from cllm.jobs.plots import plot_loss, thin
 from cllm.jobs.sampling import Sampler, choose_prompt
+from cllm.jobs.steering import Steering
 from cllm.model import ModelSpec, Weights, initial_weights
 from cllm.model.files import load_float_weights, load_lexicon, read_spec
 from cllm.model.folding import fold
@@ -37,9 +39,11 @@ from cllm.training.budget import Budget, available_s, plan_budget
 from cllm.training.checkpoint import Checkpoints
 from cllm.training.events import (
     Advised,
+    Continued,
     Event,
     Finished,
     Observe,
+    Paused,
     Plan,
     Planned,
     Prepared,
@@ -62,7 +66,7 @@ from cllm.training.trainer import Outcome, Surroundings, Trainer
 if TYPE_CHECKING:
     from cllm.jobs.request import Request
     from cllm.jobs.stopping import StopRequest
-    from cllm.workspace.runs import RunRecord
+    from cllm.workspace.runs import RunRecord, RunState
     from cllm.workspace.workspace import Workspace
 
 
@@ -84,6 +88,7 @@ class TrainingRun:
         self._observe, self._began = observe, began
         self._is_resumed = is_resumed
         self._advice: list[str] = []
+        self._journal, self._steering = Journal(run.folder), Steering(run.folder)
 
     def execute(self, stop: StopRequest) -> TrainResult:
         """Prepare, train, save. Raises: CllmError."""
@@ -121,7 +126,14 @@ class TrainingRun:
             self._advice.append(event.message)
         if isinstance(event, Sampled):
             write_json(self._folder / "samples" / f"{event.step:08d}.json", asdict(event))
+        if isinstance(event, Paused | Continued):
+            state: RunState = "paused" if isinstance(event, Paused) else "training"
+            self._workspace.runs.update(self._id, state=state)
+        self._journal.note(event)
         self._observe(event)
+        if isinstance(event, Preparing | Prepared) and self._steering() == "stop":
+            message = "stopped before the first step"
+            raise InterruptedRunError(message, where=self._id, hint=_way_on(self._id))
 
     def _open_corpus(self) -> Corpus:
         request, folder = self._request, self._folder / "corpus"
@@ -264,6 +276,7 @@ class TrainingRun:
             prompt=sampler.prompt,
             stop_requested=stop,
             bytes_per_token=corpus.train.num_bytes / max(corpus.train.num_tokens, 1),
+            wish=self._steering,
         )
 
     def _train(
@@ -296,7 +309,7 @@ class TrainingRun:
             raise InterruptedRunError(
                 f"stopped after step {outcome.progress.step:,}; everything up to there is saved",
                 where=self._id,
-                hint=f"Go on with: cllm runs resume {self._id}",
+                hint=_way_on(self._id),
             )
         return _best_weights(learner, around.checkpoints, outcome), outcome
 
@@ -365,6 +378,8 @@ class TrainingRun:
             "corpus": str(corpus.folder),
             "corpus_sha256": corpus.sha256,
             "from_model": request.from_model,
+            "sources": [Path(place).name for place in request.places] or [request.corpus or ""],
+            "train_bytes": corpus.train.num_bytes,
             "settings": settings.model_dump(mode="json"),
             "dialogue": corpus.dialogue.to_json() if corpus.dialogue else None,
             "sample_prompt": prompt,
@@ -412,6 +427,10 @@ class TrainingRun:
         write_json(self._folder / "result.json", result.to_json())
         self._tell(Finished(result))
         return result
+
+
+def _way_on(run: str) -> str:
+    return f"Go on with: cllm runs resume {run}"
 
 
 def _same(one: Tokenizer, other: Tokenizer) -> bool:

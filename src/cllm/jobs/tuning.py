@@ -31,15 +31,15 @@ def tuned(
 ) -> MixedWeights:
     """The same integers with better scales and gains, where the compiled engine can find them.
 
-    Only where some matrix has 2 bits: with more, the noise of so short a training costs as much
-    as it gains.
+    Only where every matrix has 2 bits: where the loss is close to the whole model's already,
+    the noise of so short a training costs more than it gains (3 bits: +0.04%, 4 bits: +0.14%).
     """
     from cllm.native import load_library
     from cllm.quantise.tuning import tune
     from cllm.training.compiled_parts import uncompiled
 
     packed = [value for value in weights.values() if is_packed(value)]
-    if not any(value.kind == "e8" and len(value.codes) == 1 for value in packed):
+    if not all(value.kind == "e8" and len(value.codes) == 1 for value in packed):
         return weights
     if uncompiled(spec.mechanisms):
         return weights

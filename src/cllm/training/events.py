@@ -114,6 +114,20 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """The run stands still after this step, with everything saved."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """The run goes on after a pause."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Advised:
     """Something the person may want to change."""
 
@@ -184,6 +198,8 @@ Event = (
     | Validated
     | Sampled
     | Saved
+    | Paused
+    | Continued
     | Advised
     | Profiled
     | Finished

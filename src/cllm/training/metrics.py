@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from cllm.errors import SettingsError
 from cllm.files import storage_errors, write_atomic
+
+# Whoever watches a run sees its figures this soon.
+_FLUSH_S = 0.5
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -32,6 +36,7 @@ class MetricsLog:
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
         with storage_errors(path):
             self._file = path.open("a", encoding="utf-8")
+        self._flushed_at = time.monotonic()
         self._board: Any = None
         if tensorboard:
             try:
@@ -49,6 +54,8 @@ class MetricsLog:
         """Add one line."""
         with storage_errors(self._path):
             self._file.write(json.dumps({"step": step, **figures}) + "\n")
+        if time.monotonic() - self._flushed_at >= _FLUSH_S:
+            self.flush()
         if self._board is not None:
             for name, value in figures.items():
                 self._board.add_scalar(name, value, step)
@@ -57,6 +64,7 @@ class MetricsLog:
         """Hand everything to the operating system."""
         with storage_errors(self._path):
             self._file.flush()
+        self._flushed_at = time.monotonic()
 
     def close(self) -> None:
         """Finish the files."""

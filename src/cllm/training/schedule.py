@@ -45,6 +45,10 @@ class Schedule(Protocol):
         """Seconds spent training, over all lives of the run."""
         ...
 
+    def leave_out(self, seconds: float) -> None:
+        """The last `seconds` were a pause: they are no time of the run."""
+        ...
+
     def close(self) -> None:
         """Let go of files."""
         ...
@@ -65,6 +69,10 @@ class StepSchedule:
     def elapsed_s(self) -> float:
         """Seconds spent training, over all lives of the run."""
         return time.monotonic() - self._started
+
+    def leave_out(self, seconds: float) -> None:
+        """The last `seconds` were a pause: they are no time of the run."""
+        self._started += seconds
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -110,6 +118,11 @@ class TimedSchedule:
         if self._started is None:
             return self._last * self._seconds
         return time.monotonic() - self._started
+
+    def leave_out(self, seconds: float) -> None:
+        """The last `seconds` were a pause: they are no time of the run."""
+        if self._started is not None:
+            self._started += seconds
 
     def close(self) -> None:
         """Close the log."""

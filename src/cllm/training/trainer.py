@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int32
@@ -15,7 +16,16 @@ from cllm.errors import TrainingError
 from cllm.text.batches import Batches
 from cllm.training.advice import advise_on_loss, advise_on_overfitting
 from cllm.training.checkpoint import Checkpoints, Progress, Tensors
-from cllm.training.events import Advised, Observe, Sampled, Saved, Stepped, Validated
+from cllm.training.events import (
+    Advised,
+    Continued,
+    Observe,
+    Paused,
+    Sampled,
+    Saved,
+    Stepped,
+    Validated,
+)
 from cllm.training.learner import Batch, Learner, Rates
 from cllm.training.metrics import MetricsLog
 from cllm.training.profile import Profile
@@ -26,6 +36,15 @@ from cllm.training.scoring import Score
 _NUM_VALIDATIONS, _NUM_SAMPLES = 10, 4
 # Shorter windows than this teach less (docs/log.md).
 _LEAST_WINDOW = 32
+# While it stands still, a run looks this often whether it is to go on.
+_PAUSE_POLL_S = 0.1
+
+# What whoever watches a run would have it do: `stop` ends it well, with its model.
+Wish = Literal["go", "pause", "stop"]
+
+
+def _go() -> Wish:
+    return "go"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +60,14 @@ class Surroundings:
     stop_requested: Callable[[], bool]
     bytes_per_token: float
     profile: Profile = field(default_factory=Profile)
+    wish: Callable[[], Wish] = _go
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the loop ended: `state` is finished, interrupted or stopped early.
+    """How the loop ended: `state` is finished, stopped, stopped early or interrupted.
+
+    "stopped" was a wish, "stopped early" patience, and "interrupted" has no model yet.
 
     `first_step_at` is on `time.monotonic`'s clock; `num_steps`, `num_windows` and `stepping_s`
     count this life's steps and the time in them, without validation, samples and saving.
@@ -77,6 +99,7 @@ class Trainer:
         self._val_nats: list[float] = []
         self._advised: set[str] = set()
         self._stepping_s = 0.0
+        self._validated_step: int | None = None
         # The best weights so far where no checkpoint has them yet, and their progress.
         self._best: tuple[Tensors, Progress] | None = None
 
@@ -90,7 +113,7 @@ class Trainer:
             self._schedule.restart(progress.step, progress.elapsed_s)
 
     def run(self) -> Outcome:
-        """Train until the schedule ends, patience does, or a stop is requested.
+        """Train until the schedule ends, patience does, or somebody stops it.
 
         Raises: TrainingError when loss or gradients are not finite; the last checkpoint
         then holds the last good state.
@@ -120,12 +143,32 @@ class Trainer:
             self._look(share)
             if self._is_out_of_patience():
                 return "stopped early", first_step_at
+            wish = self._around.wish()
+            if wish == "pause":
+                wish = self._pause()
+                saved = time.monotonic()
             if self._around.stop_requested():
                 return "interrupted", first_step_at
+            if wish == "stop":
+                if self._validated_step != self._progress.step:
+                    self._validate()
+                return "stopped", first_step_at
             if time.monotonic() - saved >= self._settings.checkpoint_seconds:
                 self._save()
                 saved = time.monotonic()
         return "finished", first_step_at
+
+    def _pause(self) -> Wish:
+        """Stand still, with everything saved, until something else is wished."""
+        self._save()
+        began, step = time.monotonic(), self._progress.step
+        self._around.observe(Paused(step))
+        while (wish := self._around.wish()) == "pause" and not self._around.stop_requested():
+            time.sleep(_PAUSE_POLL_S)
+        self._schedule.leave_out(time.monotonic() - began)
+        if wish == "go":
+            self._around.observe(Continued(step))
+        return wish
 
     def _step(self, share: float) -> None:
         began = time.monotonic()
@@ -218,6 +261,7 @@ class Trainer:
         with self._around.profile.span("validation"):
             score, bpb = self._around.validate(self._learner)
         nats, progress = score.nats_per_token, self._progress
+        self._validated_step = progress.step
         is_best = progress.best_nats is None or nats < progress.best_nats
         self._progress = replace(
             progress,

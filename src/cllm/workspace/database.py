@@ -1,4 +1,4 @@
-"""The database: an index of runs, shared by every process that uses one workspace.
+"""The database: runs, conversations and preferences, for all processes in one workspace.
 
 SQLite in WAL mode (readers never wait for a writer), or another database by the URL in
 `CLLM_DATABASE_URL`. The schema has a version; opening an older one brings it up to date.
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from cllm.errors import IntegrityError, StorageError
+from cllm.workspace.conversation_tables import create_conversations
 
 BUSY_SECONDS = 30.0
 
@@ -61,7 +62,10 @@ def _create_runs(connection: sa.Connection) -> None:
 
 
 # Migration number n brings version n to n + 1. Never change one that was released: add one.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_runs,)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    _create_runs,
+    create_conversations,
+)
 _VERSION = sa.Table("schema_version", sa.MetaData(), sa.Column("version", sa.Integer))
 
 

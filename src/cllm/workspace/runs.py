@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import psutil
 
-from cllm.errors import NotFoundError
+from cllm.errors import ExistsError, NotFoundError
 from cllm.files import storage_errors
 from cllm.workspace.names import check_name, nearest_names
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from cllm.workspace.database import Database, RunRow
 
-RunState = Literal["preparing", "training", "finished", "interrupted", "failed"]
-ACTIVE: frozenset[str] = frozenset({"preparing", "training"})
+RunState = Literal["preparing", "training", "paused", "finished", "interrupted", "failed"]
+ACTIVE: frozenset[str] = frozenset({"preparing", "training", "paused"})
 # Clocks of the process table and of `create_time` differ by rounding only.
 _SAME_START_S = 1.0
 
@@ -38,6 +40,8 @@ class RunRecord:
     command: tuple[str, ...]
     settings: dict[str, Any]
     figures: dict[str, Any]
+    # Its process has ended without a word: killed, or the machine went off.
+    has_crashed: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -53,11 +57,17 @@ class RunStore:
         self._database = database
 
     def create(
-        self, model: str, settings_json: dict[str, Any], command: Sequence[str] = ()
+        self,
+        model: str,
+        settings_json: dict[str, Any],
+        command: Sequence[str] = (),
+        *,
+        is_alone: bool = False,
     ) -> RunRecord:
         """Make a run's folder and row; this process is the one at work on it.
 
-        Raises: InvalidNameError, StorageError, IntegrityError.
+        Raises: InvalidNameError, StorageError, IntegrityError; with `is_alone` ExistsError where
+        another run is at work.
         """
         from cllm.workspace.database import RunRow
 
@@ -76,8 +86,14 @@ class RunStore:
             settings=settings_json,
             figures={},
         )
-        with self._database.write() as session:
-            session.add(row)
+        try:
+            with self._database.write() as session:
+                if is_alone:
+                    self._refuse_second(session)
+                session.add(row)
+        except ExistsError:
+            folder.rmdir()
+            raise
         return self.get(folder.name)
 
     def get(self, run: str) -> RunRecord:
@@ -85,13 +101,15 @@ class RunStore:
 
         Raises: NotFoundError with the nearest ids.
         """
+        exact = self._find(run)
+        if exact is not None:
+            return exact
         runs = self.list()
         if run == "latest":
             if not runs:
                 raise NotFoundError("there is no run yet", hint="Start one with `cllm train`.")
             return runs[0]
-        found = [record for record in runs if record.id == run]
-        found = found or [record for record in runs if run and record.id.startswith(run)]
+        found = [record for record in runs if run and record.id.startswith(run)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -100,15 +118,54 @@ class RunStore:
         hint = nearest_names(run, [record.id for record in runs])
         raise NotFoundError(f"there is no run {run!r}", hint=hint)
 
-    def list(self) -> Sequence[RunRecord]:
-        """Every run, the newest first."""
+    def list(self, *, offset: int = 0, limit: int | None = None) -> Sequence[RunRecord]:
+        """Every run, the newest first, or `limit` of them from the `offset`-th on."""
         import sqlalchemy as sa
 
         from cllm.workspace.database import RunRow
 
+        newest = sa.select(RunRow).order_by(RunRow.started.desc(), RunRow.id)
         with self._database.read() as session:
-            rows = session.scalars(sa.select(RunRow).order_by(RunRow.started.desc(), RunRow.id))
+            rows = session.scalars(newest.offset(offset).limit(limit))
             return [self._record(row) for row in rows]
+
+    def active(self) -> Sequence[RunRecord]:
+        """The runs that living processes are at work on, the newest first."""
+        with self._database.read() as session:
+            return self._active(session)
+
+    def hand_over(self, run_id: str, pid: int) -> RunRecord:
+        """Make the process `pid` the one at work on a run. Raises: NotFoundError."""
+        from cllm.workspace.database import RunRow
+
+        with self._database.write() as session:
+            row = session.get(RunRow, run_id)
+            if row is None:
+                raise NotFoundError(f"there is no run {run_id!r}", hint="See `cllm runs list`.")
+            # It may have ended, or taken the run over itself, in the meantime.
+            if row.state in ACTIVE and row.pid != pid:
+                row.pid, row.pid_started = pid, _start_of(pid)
+            return self._record(row)
+
+    def take_up(self, run_id: str, *, is_alone: bool = False) -> RunRecord:
+        """Make this process the one at work on a run at rest.
+
+        Raises: NotFoundError, ExistsError where it, or with `is_alone` any run, is at work.
+        """
+        from cllm.workspace.database import RunRow
+
+        with self._database.write() as session:
+            row = session.get(RunRow, run_id)
+            if row is None:
+                raise NotFoundError(f"there is no run {run_id!r}", hint="See `cllm runs list`.")
+            if self._record(row).is_active:
+                raise ExistsError("this run is at work in another process", where=run_id)
+            if is_alone:
+                self._refuse_second(session)
+            row.state, row.updated = "preparing", time.time()
+            row.pid, row.pid_started = _this_process()
+            row.figures = {key: value for key, value in row.figures.items() if key != "error"}
+            return self._record(row)
 
     def update(self, run_id: str, *, state: RunState | None = None, **figures: Any) -> RunRecord:
         """Note a run's new state and figures; an active state makes this process its worker.
@@ -138,9 +195,34 @@ class RunStore:
         with storage_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _find(self, run_id: str) -> RunRecord | None:
+        from cllm.workspace.database import RunRow
+
+        with self._database.read() as session:
+            row = session.get(RunRow, run_id)
+            return None if row is None else self._record(row)
+
+    def _active(self, session: Session) -> Sequence[RunRecord]:
+        import sqlalchemy as sa
+
+        from cllm.workspace.database import RunRow
+
+        chosen = sa.select(RunRow).where(RunRow.state.in_(sorted(ACTIVE)))
+        rows = session.scalars(chosen.order_by(RunRow.started.desc(), RunRow.id))
+        return [record for record in map(self._record, rows) if record.is_active]
+
+    def _refuse_second(self, session: Session) -> None:
+        for other in self._active(session):
+            raise ExistsError(
+                f"the model {other.model!r} is being trained already",
+                where=other.id,
+                hint="Stop that training first, or wait until it has ended.",
+            )
+
     def _record(self, row: RunRow) -> RunRecord:
         state = row.state
-        if state in ACTIVE and not _is_alive(row.pid, row.pid_started):
+        has_crashed = state in ACTIVE and not _is_alive(row.pid, row.pid_started)
+        if has_crashed:
             state = "interrupted"
         return RunRecord(
             id=row.id,
@@ -152,6 +234,7 @@ class RunStore:
             command=tuple(row.command),
             settings=dict(row.settings),
             figures=dict(row.figures),
+            has_crashed=has_crashed,
         )
 
     def _make_folder(self, model: str, now: float) -> Path:
@@ -170,6 +253,13 @@ class RunStore:
 
 def _this_process() -> tuple[int, float]:
     return os.getpid(), float(psutil.Process().create_time())
+
+
+def _start_of(pid: int) -> float | None:
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
 
 
 def _is_alive(pid: int | None, pid_started: float | None) -> bool:

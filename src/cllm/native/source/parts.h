@@ -44,7 +44,7 @@ inline void from_unit(float *dx, const float *du, const E *unit, float scale, in
 // Norm, gain and rotation of a head: pair (j, j + n/2) turns by the angle whose cosine and sine
 // are at j. Returns the norm's scale.
 template <class E>
-inline float turn_head(E *to, const E *x, const float *gain, const float *cos, const float *sin,
+__attribute__((flatten)) inline float turn_head(E *to, const E *x, const float *gain, const float *cos, const float *sin,
                        int64_t n, float epsilon) {
     int64_t half = n / 2;
     float scale = norm_scale(x, n, epsilon);
@@ -94,7 +94,7 @@ inline float largest(const float *x, int64_t n) {
 
 // to = softmax(scale · x), which may be x and overwrites it; returns log of the sum of
 // e^(scale · x).
-template <class E> inline float softmax(E *to, float *x, int64_t n, float scale) {
+template <class E> __attribute__((flatten)) inline float softmax(E *to, float *x, int64_t n, float scale) {
     float top = largest(x, n);
     Floats sums = {};
     by_vectors(n, [&](auto i) {
@@ -130,7 +130,7 @@ inline float softmax_biased(E *to, float *x, const float *bias, int64_t n, float
 }
 
 // h = silu(gate) · up
-template <class E> inline void swiglu(E *h, const E *gate, const E *up, int64_t n) {
+template <class E> __attribute__((flatten)) inline void swiglu(E *h, const E *gate, const E *up, int64_t n) {
     by_vectors(n, [&](auto i) {
         Floats a = load(gate, i);
         store(h, i, a / (1.0f + exponential(-a)) * load(up, i));

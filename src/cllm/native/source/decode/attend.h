@@ -44,7 +44,7 @@ private:
 };
 
 // Norm (unless there is no gain), rotation and scaling of a head.
-inline void turn(float *to, const float *x, const float *gain, const float *cos, const float *sin,
+__attribute__((flatten)) inline void turn(float *to, const float *x, const float *gain, const float *cos, const float *sin,
                  int64_t n, float epsilon, float scale) {
     int64_t half = n / 2;
     if (gain) {
@@ -107,7 +107,7 @@ public:
 private:
     static constexpr int64_t kMostQueries = 12;
 
-    void store_token(const Slot<E> &slot, int64_t layer, int64_t k, Span span, int64_t i,
+    __attribute__((flatten)) void store_token(const Slot<E> &slot, int64_t layer, int64_t k, Span span, int64_t i,
                      const AttentionPart &part, Rows qkv, Rows gates, Rows angles) {
         int64_t row = span.first + i, position = span.position + i, place = slot.place(position);
         const float *heads = qkv.at + row * qkv.stride;

@@ -291,7 +291,7 @@ private:
         meet();
     }
 
-    void normalise(float *to, const float *x, const float *gain) const {
+    __attribute__((flatten)) void normalise(float *to, const float *x, const float *gain) const {
         float scale = norm_scale(x, s_.width, s_.norm_epsilon);
         by_vectors(s_.width, [&](auto i) { store(to, i, load(x, i) * scale * load(gain, i)); });
     }

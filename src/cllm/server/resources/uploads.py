@@ -1,0 +1,83 @@
+"""Files that are handed in, streamed to disk."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+
+from cllm.jobs import uploads as service
+from cllm.server.resources.parameters import Line, Place
+from cllm.workspace.uploads import UploadRecord
+
+router = APIRouter(prefix="/api/uploads", tags=["uploads"])
+
+_BLOCK_BYTES = 1 << 20
+
+
+class UploadOut(BaseModel):
+    """A file that was handed in; `kind` is what it holds, `created` seconds since 1970."""
+
+    id: str
+    name: str
+    kind: str
+    num_bytes: int
+    created: float
+
+
+@router.get("")
+def list_uploads(workspace: Place) -> list[UploadOut]:
+    """Every file, the newest first."""
+    return [_shown(record) for record in service.list_uploads(workspace)]
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+            },
+        }
+    },
+)
+async def upload(
+    request: Request,
+    workspace: Place,
+    name: Annotated[Line, Query(description="What the file is called.")],
+    purpose: Annotated[
+        Literal["text", "model"], Query(description="To be trained on, or imported.")
+    ] = "text",
+) -> UploadOut:
+    """Hand in a file: its bytes are the body. It is typed by its content and has a size limit."""
+    arrival = service.begin_upload(workspace, name, purpose=purpose)
+    block = bytearray()
+    with arrival as coming:
+        async for part in request.stream():
+            block += part
+            if len(block) >= _BLOCK_BYTES:
+                await asyncio.to_thread(coming.write, bytes(block))
+                block.clear()
+        await asyncio.to_thread(coming.write, bytes(block))
+    assert coming.record is not None, "the block above has ended"
+    return _shown(coming.record)
+
+
+@router.delete("/{upload}", status_code=204)
+def remove_upload(upload: str, workspace: Place) -> None:
+    """Remove a file for good."""
+    service.remove_upload(workspace, upload)
+
+
+def _shown(record: UploadRecord) -> UploadOut:
+    return UploadOut(
+        id=record.id,
+        name=record.name,
+        kind=record.kind,
+        num_bytes=record.num_bytes,
+        created=record.created,
+    )

@@ -1,0 +1,154 @@
+"""The list of conversations beside a chat or document: searched, renamed, exported, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, final
+
+from nicegui import run, ui
+
+from cllm.errors import CllmError
+from cllm.web.undo import offer_undo
+from cllm.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cllm.workspace.conversations import ConversationEntry, Mode
+
+PAGE = 50
+
+OnChoose = Callable[[str | None], Awaitable[None]]
+_NAMES = {"chat": ("New chat", "No conversations yet."), "write": ("New text", "No texts yet.")}
+
+
+@final
+class ConversationList:
+    """The conversations of a mode, the last changed first, a page at a time.
+
+    `on_choose` gets an id, or None for a new one.
+    """
+
+    def __init__(
+        self, workspace: Workspace, mode: Mode, on_choose: OnChoose, *, chosen: str | None = None
+    ) -> None:
+        self.chosen = chosen
+        self._workspace, self._mode, self._on_choose = workspace, mode, on_choose
+        self._search, self._shown = "", PAGE
+        self._entries: list[ConversationEntry] = []
+        self._total = 0
+
+    def build(self) -> None:
+        """Draw it; `load` fills it."""
+        name, _ = _NAMES[self._mode]
+        with ui.row().classes("cllm-list-head w-full no-wrap"):
+            button = ui.button(name, icon="add", on_click=lambda: self._on_choose(None))
+            button.props("flat no-caps").classes("cllm-new grow")
+        field = ui.input(placeholder="Search").props(
+            'dense outlined clearable debounce=200 type=search aria-label="Search conversations"'
+        )
+        field.classes("cllm-search w-full")
+        with field.add_slot("prepend"):
+            ui.icon("search").classes("cllm-soft")
+        field.on_value_change(lambda event: self._find(event.value or ""))
+        self._items()
+
+    async def load(self) -> None:
+        """Read the list anew."""
+        page = await run.io_bound(
+            self._workspace.conversations.list,
+            search=self._search,
+            mode=self._mode,
+            limit=self._shown,
+        )
+        if page is not None:
+            self._entries, self._total = page.items, page.total
+            self._items.refresh()
+
+    async def choose(self, conversation: str | None) -> None:
+        """Mark another one as the one shown."""
+        self.chosen = conversation
+        await self.load()
+
+    async def _find(self, text: str) -> None:
+        self._search, self._shown = text, PAGE
+        await self.load()
+
+    async def _more(self) -> None:
+        self._shown += 2 * PAGE
+        await self.load()
+
+    @ui.refreshable_method
+    def _items(self) -> None:
+        with ui.element("nav").classes("cllm-list").props('aria-label="Conversations"'):
+            for entry in self._entries:
+                self._item(entry)
+            if not self._entries:
+                empty = "Nothing was found." if self._search else _NAMES[self._mode][1]
+                ui.label(empty).classes("cllm-empty-note")
+            if self._total > len(self._entries):
+                rest = self._total - len(self._entries)
+                ui.button(f"Show more ({rest:,})", on_click=self._more).props("flat no-caps dense")
+
+    def _item(self, entry: ConversationEntry) -> None:
+        held = entry.conversation
+        title = held.title or "Untitled"
+        is_on = held.id == self.chosen
+        with ui.element("div").classes("cllm-list-item" + (" is-on" if is_on else "")):
+            with ui.element("button").classes("cllm-list-open") as button:
+                ui.label(title).classes("cllm-list-title")
+                ui.label(entry.snippet or _when(held.updated)).classes("cllm-list-note")
+            button.props('type="button"' + (' aria-current="page"' if is_on else ""))
+            button.on("click", lambda: self._on_choose(held.id))
+            more = ui.button(icon="more_horiz").props("flat dense round size=sm")
+            more.props["aria-label"] = f"More for {title}"
+            more.classes("cllm-list-more")
+            with more, ui.menu().props("auto-close"):
+                ui.menu_item("Rename", lambda: self._rename(held.id, title))
+                ui.menu_item("Export as Markdown", lambda: self._export(held.id, "markdown"))
+                ui.menu_item("Export as JSON", lambda: self._export(held.id, "json"))
+                ui.menu_item("Delete", lambda: self._delete(held.id, title))
+
+    async def _rename(self, conversation: str, title: str) -> None:
+        with ui.dialog() as dialog, ui.card().classes("cllm-dialog"):
+            ui.label("Rename").classes("cllm-dialog-title")
+            field = ui.input("Name", value=title).props("outlined autofocus").classes("w-full")
+            field.on("keydown.enter", lambda: dialog.submit(field.value))
+            with ui.row().classes("cllm-dialog-actions w-full"):
+                ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
+                save = ui.button("Rename", on_click=lambda: dialog.submit(field.value))
+                save.props("unelevated no-caps")
+        name = await dialog
+        dialog.delete()
+        if name:
+            await run.io_bound(self._workspace.conversations.change, conversation, title=name)
+            await self.load()
+
+    async def _export(self, conversation: str, form: str) -> None:
+        from cllm.jobs.conversations import export_conversation
+
+        try:
+            made = await run.io_bound(export_conversation, self._workspace, conversation, form)
+        except CllmError as error:
+            ui.notify(str(error), type="negative")
+            return
+        if made is not None:
+            ui.download.content(made[1], made[0])
+
+    async def _delete(self, conversation: str, title: str) -> None:
+        await run.io_bound(self._workspace.conversations.delete, conversation)
+        if conversation == self.chosen:
+            await self._on_choose(None)
+        await self.load()
+
+        async def bring_back() -> None:
+            await run.io_bound(self._workspace.conversations.restore, conversation)
+            await self.load()
+
+        offer_undo(f"“{title}” was deleted.", bring_back)
+
+
+def _when(seconds: float) -> str:
+    then, now = datetime.fromtimestamp(seconds), datetime.now()
+    if then.date() == now.date():
+        return then.strftime("%H:%M")
+    return then.strftime("%-d %B" if then.year == now.year else "%-d %B %Y")

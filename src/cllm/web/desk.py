@@ -1,0 +1,198 @@
+"""What Chat and Write ask for: turns and passages, written by a model and kept as they come."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+from cllm.errors import InputError
+from cllm.web.running import RunningText, RunningTexts
+from cllm.web.writers import OpenWriter, settings_of
+from cllm.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cllm.config import GenerateSettings
+    from cllm.workspace.conversations import Conversation, Message
+
+_LARGEST_SEED = 2**31
+
+
+class OpensWriters(Protocol):
+    """Where models are opened."""
+
+    def get(self, name: str) -> OpenWriter:
+        """The model of that name. Raises: NotFoundError, IntegrityError."""
+        ...
+
+
+@final
+class Desk:
+    """Conversations and documents of a workspace, and the texts being written in them.
+
+    All calls block, some until a model is read: pages run them in threads.
+    """
+
+    def __init__(self, workspace: Workspace, writers: OpensWriters) -> None:
+        self.workspace, self.writers = workspace, writers
+        self.texts = RunningTexts()
+
+    def say(
+        self, conversation: str, model: str, text: str, *, beside: Message | None = None
+    ) -> Message:
+        """Take the person's turn, or an edited one beside the old; the model's reply begins.
+
+        Raises: InputError, SettingsError, BusyError, NotFoundError, IntegrityError.
+        """
+        said = text.strip()
+        if not said:
+            raise InputError("there is nothing to answer", hint="Write something first.")
+        writer, settings = self._ready(conversation, model)
+        store = self.workspace.conversations
+        store.add(conversation, "user", said, beside=None if beside is None else beside.id)
+        return self._write(conversation, writer, settings)
+
+    def answer(self, conversation: str, model: str, *, beside: Message | None = None) -> Message:
+        """A reply to what was said last, or another one beside a reply. Raises: as `say`."""
+        writer, settings = self._ready(conversation, model)
+        return self._write(conversation, writer, settings, beside=beside)
+
+    def keep(self, conversation: str, text: str) -> None:
+        """Keep a document as the person left it.
+
+        Passages that are still there stay what they were; what differs becomes the person's own,
+        in a branch of its own where a model's passage was changed.
+        """
+        store = self.workspace.conversations
+        branch = store.branch(conversation)
+        kept, rest = still_there(branch, text)
+        if not rest and len(kept) == len(branch):
+            return
+        last = branch[len(kept)] if len(kept) < len(branch) else None
+        if last is not None and last.id == branch[-1].id and last.role == "document" and rest:
+            store.rewrite(conversation, last.id, text=rest)
+        elif kept:
+            store.add(conversation, "document", rest, parent=kept[-1].id)
+        else:
+            first = branch[0].id if branch else None
+            store.add(conversation, "document", rest, beside=first)
+
+    def go_on(self, conversation: str, model: str, text: str) -> Message:
+        """Continue a document as it stands now. Raises: as `say`, without InputError."""
+        writer, settings = self._ready(conversation, model)
+        self.keep(conversation, text)
+        return self._write(conversation, writer, settings)
+
+    def document(self, conversation: str) -> str:
+        """The text of a document."""
+        return document_of(self.workspace.conversations.branch(conversation))
+
+    def take_back(self, conversation: str) -> None:
+        """Remove the last passage of a document or the last message, for good."""
+        store = self.workspace.conversations
+        leaf = store.get(conversation).leaf
+        if leaf is not None:
+            self.texts.stop([leaf])
+            store.remove_message(conversation, leaf)
+
+    def _ready(self, conversation: str, model: str) -> tuple[OpenWriter, GenerateSettings]:
+        """Everything that can be refused, before anything is changed."""
+        held = self.workspace.conversations.get(conversation)
+        if held.leaf is not None and self.texts.get(held.leaf) is not None:
+            raise InputError("the last text is still being written", hint="Stop it first.")
+        settings = settings_of(held.settings)
+        if held.settings.get("new_seed", True):
+            settings = settings.model_copy(update={"seed": random.randrange(_LARGEST_SEED)})
+        writer = self.writers.get(model)
+        if held.mode == "chat" and writer.chat is None:
+            raise InputError(
+                f"{model} has learned no dialogue", hint="Write mode lets it continue a text."
+            )
+        return writer, settings
+
+    def _write(
+        self,
+        conversation: str,
+        writer: OpenWriter,
+        settings: GenerateSettings,
+        *,
+        beside: Message | None = None,
+    ) -> Message:
+        store = self.workspace.conversations
+        held = store.get(conversation)
+        branch = list(store.branch(conversation))
+        if beside is not None:
+            branch = branch[: next(k for k, m in enumerate(branch) if m.id == beside.id)]
+        shades = bool(held.settings.get("shades", True))
+        details: dict[str, Any] = {"model": writer.name, "seed": settings.seed}
+        # The seed alone decides: the same one gives the same text.
+        if held.mode == "chat":
+            answer, dropped = writer.reply(as_turns(branch), settings, sample=0, shades=shades)
+            details["dropped"] = dropped
+        else:
+            answer = writer.go_on(document_of(branch), settings, sample=0, shades=shades)
+            details["windowed"] = answer.passage.windowed
+        message = store.add(
+            conversation,
+            "assistant",
+            "",
+            beside=None if beside is None else beside.id,
+            details=details,
+        )
+        running = RunningText(
+            answer,
+            lambda text: self._save(conversation, message.id, text),
+            is_reply=held.mode == "chat",
+        )
+        self.texts.add(message.id, running)
+        self._name(held, branch)
+        return message
+
+    def _save(self, conversation: str, message: int, text: RunningText) -> None:
+        details: dict[str, Any] = {"tokens_per_s": round(text.tokens_per_s, 1)}
+        if text.finish is not None:
+            details["finish"] = text.finish
+        if text.first_token_s is not None:
+            details["first_token_s"] = round(text.first_token_s, 4)
+        self.workspace.conversations.rewrite(
+            conversation,
+            message,
+            text=text.text,
+            tokens=text.num_tokens,
+            alternatives=[fact.to_json() for fact in text.facts],
+            details=details,
+        )
+
+    def _name(self, held: Conversation, branch: Sequence[Message]) -> None:
+        """Name a conversation after its first words, unless a person has named it."""
+        from cllm.jobs.conversations import title_from
+
+        first = next((message.text for message in branch if message.text.strip()), "")
+        if not held.title and first:
+            self.workspace.conversations.change(held.id, title=title_from(first))
+
+
+def still_there(branch: Sequence[Message], text: str) -> tuple[list[Message], str]:
+    """The passages that a text still begins with, and what follows them."""
+    kept: list[Message] = []
+    at = 0
+    for message in branch:
+        if not text.startswith(message.text, at):
+            break
+        kept.append(message)
+        at += len(message.text)
+    return kept, text[at:]
+
+
+def document_of(branch: Sequence[Message]) -> str:
+    """The passages of a document as one text."""
+    return "".join(message.text for message in branch)
+
+
+def as_turns(branch: Sequence[Message]) -> list[Mapping[str, str]]:
+    """What was said, as chat templates read it; turns that stayed empty are left out."""
+    return [
+        {"role": message.role, "content": message.text}
+        for message in branch
+        if message.text.strip()
+    ]

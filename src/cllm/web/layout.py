@@ -1,0 +1,123 @@
+"""The frame of every page: header, navigation, theme; what a page shows goes in between."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from nicegui import run, ui
+
+from cllm.errors import CllmError
+from cllm.web.header import draw_header, draw_tabs
+from cllm.web.state import app_state
+from cllm.web.theme import add_look
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def page(title: str, path: str, *, wide: bool = False) -> Callable[[F], F]:
+    """Make a function the page at `path`: what it builds stands below the header.
+
+    The function may be async and may take query parameters as `ui.page` allows. It should draw
+    at once and fill in what takes longer than a moment after
+    `await ui.context.client.connected()`. A CllmError becomes a card that says what to do.
+    `wide` uses the whole width of the window and its height (chat); else text keeps to 76 rem.
+    """
+
+    def decorate(build: F) -> F:
+        @functools.wraps(build)
+        async def draw(*args: Any, **kwargs: Any) -> None:
+            state = app_state()
+            theme = await run.io_bound(state.read_theme)
+            await run.io_bound(state.look)
+            add_look(theme or "system")
+            ui.page_title(f"{title} · cllm")
+            draw_header(path, theme or "system")
+            draw_tabs(path)
+            kind = "cllm-page is-wide" if wide else "cllm-page"
+            with ui.element("div").classes(kind).props("id=content tabindex=-1"):
+                try:
+                    made = build(*args, **kwargs)
+                    if inspect.isawaitable(made):
+                        await made
+                except CllmError as error:
+                    error_card(error)
+
+        # NiceGUI and FastAPI read the parameters; the wrapped module's names are not known here.
+        draw.__signature__ = inspect.signature(build, eval_str=True)  # type: ignore[attr-defined]
+        ui.page(path, title=f"{title} · cllm", dark=None)(draw)
+        return build
+
+    return decorate
+
+
+def heading(title: str, note: str = "") -> None:
+    """The title of a page, and a line below it."""
+    with ui.element("div").classes("cllm-heading"):
+        with ui.element("h1"):
+            ui.html(title, sanitize=_escaped)
+        if note:
+            with ui.element("p").classes("cllm-soft"):
+                ui.html(note, sanitize=_escaped)
+
+
+def section(title: str, note: str = "", *, level: int = 2) -> ui.element:
+    """A part of a page with its title; use it as a context."""
+    part = ui.element("section").classes("cllm-section")
+    with part:
+        with ui.element(f"h{level}"):
+            ui.html(title, sanitize=_escaped)
+        if note:
+            with ui.element("p").classes("cllm-hint"):
+                ui.html(note, sanitize=_escaped)
+    return part
+
+
+def empty(title: str, note: str, *, icon: str = "inbox") -> ui.element:
+    """What a page says that has nothing to show yet; buttons go into it."""
+    with ui.element("div").classes("cllm-empty") as card:
+        ui.icon(icon).classes("cllm-empty-icon")
+        with ui.element("h2"):
+            ui.html(title, sanitize=_escaped)
+        with ui.element("p"):
+            ui.html(note, sanitize=_escaped)
+    return card
+
+
+def error_card(error: CllmError) -> ui.element:
+    """What went wrong, where, and what to do."""
+    with ui.element("div").classes("cllm-error").props("role=alert") as card:
+        ui.label(sentence(error.message)).classes("cllm-error-title")
+        if error.where:
+            ui.label(error.where).classes("cllm-mono cllm-hint")
+        if error.hint:
+            ui.label(error.hint)
+    return card
+
+
+def notify_error(error: CllmError) -> None:
+    """The same in passing, at the foot of the window."""
+    told = " ".join(filter(None, (sentence(error.message), error.hint)))
+    ui.notify(told, type="negative", position="bottom", timeout=8000, close_button="Close")
+
+
+def loading(label: str) -> ui.element:
+    """Something takes a moment; `delete()` it when there is something to show."""
+    with ui.element("div").classes("cllm-loading").props("role=status") as card:
+        ui.element("span").classes("cllm-spin").props("aria-hidden=true")
+        ui.label(label)
+    return card
+
+
+def sentence(text: str) -> str:
+    """A message with a capital and a full stop."""
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?", "…")) else text + "."
+
+
+def _escaped(text: str) -> str:
+    from html import escape
+
+    return escape(text)

@@ -1,0 +1,141 @@
+"""Texts that are being written: they go on when a page is left, and are kept as they come."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import Any, Protocol, final
+
+from cllm.errors import CllmError
+from cllm.web.token_text import TokenFact
+
+# Between two looks of a page, and between two writes to the database.
+LOOK_S, _SAVE_S = 0.05, 1.0
+
+Save = Callable[["RunningText"], None]
+
+
+class Pieces(Protocol):
+    """A text as it comes: pieces, and what is known of it."""
+
+    passage: Any
+
+    def __iter__(self) -> Any:
+        """The pieces; blocks until the next."""
+        ...
+
+    def cancel(self) -> None:
+        """End it within a token."""
+        ...
+
+
+@final
+class RunningText:
+    """A text that a model writes for a message; `follow` reads it in a thread of its own.
+
+    `text` only grows; `facts` are its tokens' as far as they are wanted. `save` is called about
+    once a second and at the end, in that thread.
+    """
+
+    def __init__(self, answer: Pieces, save: Save, *, is_reply: bool = False) -> None:
+        self.text = ""
+        self.is_done = False
+        self.error: CllmError | None = None
+        self.finish: str | None = None
+        self.seconds = 0.0
+        self.first_token_s: float | None = None
+        self._answer, self._save, self._is_reply = answer, save, is_reply
+        self._began = perf_counter()
+        self._facts: list[TokenFact] = []
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens written so far."""
+        return len(self._answer.passage.ids)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens by the second since the first one."""
+        since = self.seconds - (self.first_token_s or 0.0)
+        return (self.num_tokens - 1) / since if since > 0 and self.num_tokens > 1 else 0.0
+
+    @property
+    def facts(self) -> list[TokenFact]:
+        """What is known of each token so far."""
+        scores = self._answer.passage.scores
+        for score in scores[len(self._facts) :]:
+            others = tuple((text, value) for _, text, value in score.alternatives)
+            self._facts.append(TokenFact(score.text, score.log_probability, others))
+        return self._facts
+
+    def stop(self) -> None:
+        """End it within a token; what is written stays."""
+        self._answer.cancel()
+
+    def begin(self) -> None:
+        """Read it in a thread."""
+        threading.Thread(target=self._follow, name="cllm-text", daemon=True).start()
+
+    def _follow(self) -> None:
+        saved = perf_counter()
+        try:
+            for piece in self._answer:
+                self._take(piece)
+                if perf_counter() - saved > _SAVE_S:
+                    self._save(self)
+                    saved = perf_counter()
+        except CllmError as error:
+            self.error = error
+        finally:
+            self.seconds = perf_counter() - self._began
+            self.finish = self._answer.passage.finish
+            if self._is_reply:
+                self.text = self.text.rstrip()
+            try:
+                self._save(self)
+            except CllmError as error:
+                self.error = self.error or error
+            self.is_done = True
+
+    def _take(self, piece: str) -> None:
+        self.seconds = perf_counter() - self._began
+        if self.first_token_s is None:
+            self.first_token_s = self.seconds
+        # The blank after "Name:" belongs to a chat's format, not to what is said.
+        self.text += piece.lstrip() if self._is_reply and not self.text else piece
+
+
+@final
+class RunningTexts:
+    """The texts being written now, by message: a page that comes back finds its own again."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, RunningText] = {}
+        self._lock = threading.Lock()
+
+    def add(self, message: int, text: RunningText) -> None:
+        """Keep it while it runs, and let it begin."""
+        with self._lock:
+            self._texts = {key: value for key, value in self._texts.items() if not value.is_done}
+            self._texts[message] = text
+        text.begin()
+
+    def get(self, message: int) -> RunningText | None:
+        """The text of a message if it is still being written."""
+        found = self._texts.get(message)
+        return None if found is None or found.is_done else found
+
+    def stop(self, messages: Iterable[int]) -> None:
+        """End those of some messages."""
+        for message in messages:
+            found = self.get(message)
+            if found is not None:
+                found.stop()
+
+    def wait(self, message: int, *, timeout_s: float = 60.0) -> None:
+        """Block until a message is written; for tests and scripts."""
+        end = time.monotonic() + timeout_s
+        while self.get(message) is not None and time.monotonic() < end:
+            time.sleep(LOOK_S)

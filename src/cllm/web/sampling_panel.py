@@ -1,0 +1,272 @@
+"""The controls of how a text is written: presets, and every setting with what it does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from nicegui import ui
+
+from cllm.config import GenerateSettings
+
+OnChange = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A setting on a slider; `off` is the end of the scale that leaves it out."""
+
+    name: str
+    label: str
+    help: str
+    low: float
+    high: float
+    step: float
+    off: float | None = None
+
+
+CONTROLS = (
+    Control(
+        "temperature",
+        "Temperature",
+        "How daring it is. 0 always takes the likeliest token, 1 draws as the model learned, "
+        "more makes rare words likelier.",
+        0.0,
+        2.0,
+        0.05,
+    ),
+    Control(
+        "max_tokens",
+        "Length",
+        "At most this many tokens; a token is a word or a part of one.",
+        8,
+        1024,
+        8,
+    ),
+    Control(
+        "top_p",
+        "Top p",
+        "Only the likeliest tokens that together have this much of the probability.",
+        0.05,
+        1.0,
+        0.05,
+        off=1.0,
+    ),
+    Control(
+        "min_p",
+        "Min p",
+        "Leaves out tokens that are less likely than this share of the likeliest one.",
+        0.0,
+        0.5,
+        0.01,
+        off=0.0,
+    ),
+)
+MORE_CONTROLS = (
+    Control("top_k", "Top k", "Only this many of the likeliest tokens.", 0, 200, 1, off=0),
+    Control(
+        "typical_p",
+        "Typical p",
+        "Only tokens about as surprising as the model expects, together this probable.",
+        0.05,
+        1.0,
+        0.05,
+        off=1.0,
+    ),
+    Control(
+        "repetition_penalty",
+        "Repetition penalty",
+        "Above 1, tokens that occurred already become less likely. 1 does nothing.",
+        0.8,
+        2.0,
+        0.05,
+    ),
+    Control(
+        "frequency_penalty",
+        "Frequency penalty",
+        "Taken off a token's score each time it occurred. 0 does nothing.",
+        -2.0,
+        2.0,
+        0.1,
+    ),
+    Control(
+        "presence_penalty",
+        "Presence penalty",
+        "Taken off once from the score of each token that occurred: towards new words.",
+        -2.0,
+        2.0,
+        0.1,
+    ),
+)
+PRESETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "Exact": ("always the likeliest token", {"temperature": 0.0}),
+    "Careful": ("stays close to what it knows", {"temperature": 0.5, "top_p": 0.9}),
+    "Balanced": ("as it is by default", {"temperature": 0.8}),
+    "Daring": ("unlikely words, but no nonsense", {"temperature": 1.2, "min_p": 0.06}),
+}
+_CHOOSING = (
+    "temperature",
+    "top_p",
+    "min_p",
+    "top_k",
+    "typical_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+)
+
+
+@final
+class SamplingPanel:
+    """The controls over some settings; `on_change` gets all that differ from the defaults.
+
+    `values` holds GenerateSettings' names, and `new_seed` (draw another seed each time) and
+    `shades` (keep every token's probability).
+    """
+
+    def __init__(self, values: Mapping[str, Any], on_change: OnChange) -> None:
+        self.values: dict[str, Any] = dict(values)
+        self._on_change = on_change
+        self._body()
+
+    @ui.refreshable_method
+    def _body(self) -> None:
+        with ui.column().classes("cllm-panel w-full"):
+            self._presets()
+            for control in CONTROLS:
+                self._slider(control)
+            self._seed()
+            self._switch(
+                "shades",
+                "Shade by surprise",
+                "Colours each token by how little the model expected it. Point at one to see "
+                "what else might have come.",
+                is_on=True,
+            )
+            with ui.expansion("More controls").classes("cllm-more w-full"):
+                for control in MORE_CONTROLS:
+                    self._slider(control)
+                self._lines("stop", "Stop at", "One of these strings ends the text, one a line.")
+                self._lines(
+                    "logit_bias",
+                    "Bias",
+                    "TOKEN=NUMBER adds to a token's score, one a line; -inf forbids it.",
+                )
+
+    def _presets(self) -> None:
+        with ui.row().classes("cllm-presets").props('role=group aria-label="Presets"'):
+            for name, (told, settings) in PRESETS.items():
+                is_on = self._is_preset(settings)
+                button = ui.button(name, on_click=lambda _, s=settings: self._use(s))
+                button.props(f"flat no-caps dense aria-pressed={str(is_on).lower()}")
+                button.classes("cllm-preset" + (" is-on" if is_on else "")).tooltip(told)
+
+    def _is_preset(self, settings: Mapping[str, Any]) -> bool:
+        return all(self._value(name) == self._of(settings, name) for name in _CHOOSING)
+
+    def _of(self, settings: Mapping[str, Any], name: str) -> Any:
+        return settings.get(name, GenerateSettings.model_fields[name].default)
+
+    def _value(self, name: str) -> Any:
+        return self._of(self.values, name)
+
+    def _use(self, settings: Mapping[str, Any]) -> None:
+        for name in _CHOOSING:
+            self.values.pop(name, None)
+        self.values |= settings
+        self._changed(redraw=True)
+
+    def _slider(self, control: Control) -> None:
+        value = self._value(control.name)
+        shown = control.off if value is None else value
+        with ui.column().classes("cllm-control w-full"):
+            with ui.row().classes("cllm-control-head w-full"):
+                ui.label(control.label).classes("cllm-control-label")
+                reading = ui.label(_reading(control, shown)).classes("cllm-control-value")
+            slider = ui.slider(
+                min=control.low, max=max(control.high, shown), step=control.step, value=shown
+            )
+            slider.props(f'aria-label="{control.label}"').classes("w-full")
+            slider.on_value_change(lambda event: reading.set_text(_reading(control, event.value)))
+            slider.on("change", lambda: self._set(control, slider.value))
+            ui.label(control.help).classes("cllm-help")
+
+    def _set(self, control: Control, value: float) -> None:
+        is_whole = control.name in ("max_tokens", "top_k")
+        number = int(value) if is_whole else round(float(value), 4)
+        before = self._is_any_preset()
+        self._put(control.name, None if number == control.off else number)
+        self._changed(redraw=before != self._is_any_preset())
+
+    def _is_any_preset(self) -> str | None:
+        return next((name for name, (_, s) in PRESETS.items() if self._is_preset(s)), None)
+
+    def _put(self, name: str, value: Any) -> None:
+        if value == GenerateSettings.model_fields[name].default:
+            self.values.pop(name, None)
+        else:
+            self.values[name] = value
+
+    def _seed(self) -> None:
+        with ui.column().classes("cllm-control w-full"):
+            ui.label("Seed").classes("cllm-control-label")
+            with ui.row().classes("cllm-seed w-full items-center no-wrap"):
+                field = ui.number(value=self._value("seed"), min=0, precision=0)
+                field.props('dense outlined aria-label="Seed"').classes("grow")
+                field.on("change", lambda: self._change_seed(field.value))
+                dice = ui.button(icon="casino", on_click=self._roll)
+                dice.props('flat dense aria-label="Draw a seed"').tooltip("Draw a seed")
+            ui.label("The same seed, text and settings give the same words.").classes("cllm-help")
+        self._switch(
+            "new_seed",
+            "Another seed each time",
+            "Each text is drawn anew. Off: what you ask for twice comes twice.",
+            is_on=True,
+        )
+
+    def _change_seed(self, value: float | None) -> None:
+        self._put("seed", int(value or 0))
+        self.values["new_seed"] = False
+        self._changed(redraw=True)
+
+    def _roll(self) -> None:
+        self._change_seed(random.randrange(1, 1_000_000))
+
+    def _switch(self, name: str, label: str, told: str, *, is_on: bool) -> None:
+        with ui.column().classes("cllm-control w-full"):
+            switch = ui.switch(label, value=bool(self.values.get(name, is_on)))
+            switch.props("dense").on_value_change(lambda event: self._toggle(name, event.value))
+            ui.label(told).classes("cllm-help")
+
+    def _toggle(self, name: str, value: bool) -> None:
+        self.values[name] = value
+        self._changed()
+
+    def _lines(self, name: str, label: str, told: str) -> None:
+        with ui.column().classes("cllm-control w-full"):
+            area = ui.textarea(label, value="\n".join(map(_shown, self._value(name))))
+            area.props("dense outlined autogrow").classes("w-full")
+            area.on("change", lambda: self._set_lines(name, area.value))
+            ui.label(told).classes("cllm-help")
+
+    def _set_lines(self, name: str, text: str) -> None:
+        lines = [line.replace("\\n", "\n") for line in text.split("\n") if line]
+        self._put(name, tuple(lines))
+        self._changed()
+
+    def _changed(self, *, redraw: bool = False) -> None:
+        self._on_change(dict(self.values))
+        if redraw:
+            self._body.refresh()
+
+
+def _shown(line: str) -> str:
+    return line.replace("\n", "\\n")
+
+
+def _reading(control: Control, value: float) -> str:
+    if value == control.off:
+        return "off"
+    return f"{value:,.0f}" if control.step >= 1 else f"{value:g}"

@@ -1,0 +1,166 @@
+"""What all pages share: the workspace, the model in use, and what is running."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, cast, final
+
+from nicegui import app
+
+from cllm.errors import CllmError
+from cllm.jobs.model_service import ModelCard, last_used_model, list_cards, note_used
+from cllm.jobs.training_service import active_training
+from cllm.jobs.training_status import TrainingStatus
+from cllm.web.theme import Theme
+from cllm.workspace.workspace import Workspace
+
+Loading = Literal["none", "loading", "ready", "failed"]
+
+_LOOK_S = 0.8
+_THEME = "theme"
+
+
+class OpensModels(Protocol):
+    """Where models are opened to write."""
+
+    def get(self, name: str) -> Any:
+        """The model of that name, opened if need be; blocks. Raises: CllmError."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Activity:
+    """Work other than training that every page tells of, while it runs.
+
+    `progress` is 0..1, or None where it is not known; `path` leads to the page it belongs to.
+    """
+
+    label: str
+    path: str
+    progress: float | None = None
+    began: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What the header of every page says; `revision` grows with every change of the models."""
+
+    models: tuple[ModelCard, ...]
+    model: str | None
+    loading: Loading
+    problem: str | None
+    training: TrainingStatus | None
+    activities: tuple[Activity, ...]
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The model in use."""
+        return next((card for card in self.models if card.name == self.model), None)
+
+
+@final
+class AppState:
+    """One for the process. Every method but `glance` may block: call it in a thread."""
+
+    def __init__(self, workspace: Workspace, writers: OpensModels) -> None:
+        self.workspace = workspace
+        self.writers = writers
+        self._lock = threading.Lock()
+        self._activities: list[Activity] = []
+        self._model: str | None = None
+        self._loading: Loading = "none"
+        self._problem: str | None = None
+        self._looked_at = 0.0
+        self._glance = Glance((), None, "none", None, None, ())
+
+    @property
+    def model(self) -> str | None:
+        """The model in use, be it still being loaded."""
+        return self._model
+
+    @property
+    def glance(self) -> Glance:
+        """What was known at the last look; never blocks."""
+        return self._glance
+
+    def look(self, *, now: bool = False) -> Glance:
+        """Look again; asked by many pages, it looks about once a second, or `now`."""
+        with self._lock:
+            if not now and time.monotonic() - self._looked_at < _LOOK_S:
+                return self._glance
+            self._looked_at = time.monotonic()
+        models = tuple(list_cards(self.workspace))
+        names = [card.name for card in models]
+        if self._model not in names:
+            self._model = None if not names else last_used_model(self.workspace)
+            self._loading = "none"
+        self._glance = Glance(
+            models=models,
+            model=self._model,
+            loading=self._loading,
+            problem=self._problem,
+            training=active_training(self.workspace),
+            activities=tuple(self._activities),
+        )
+        return self._glance
+
+    def use(self, name: str) -> None:
+        """Use a model from now on: it is loaded, and remembered as the last used.
+
+        Raises: NotFoundError, IntegrityError.
+        """
+        note_used(self.workspace, name)
+        self._model, self._loading, self._problem = name, "loading", None
+        self.look(now=True)
+        try:
+            self.writers.get(name)
+        except CllmError as error:
+            self._problem = str(error)
+            self._loading = "failed"
+            raise
+        else:
+            if self._model == name:
+                self._loading = "ready"
+        finally:
+            self.look(now=True)
+
+    def use_last(self) -> None:
+        """Load the model that was used last, if there is one; what is wrong is in `glance`."""
+        name = last_used_model(self.workspace)
+        if name is not None:
+            with contextlib.suppress(CllmError):
+                self.use(name)
+        self.look(now=True)
+
+    @contextlib.contextmanager
+    def working(self, label: str, path: str) -> Iterator[Activity]:
+        """Tell every page of some work while the block runs."""
+        activity = Activity(label, path)
+        self._activities.append(activity)
+        try:
+            yield activity
+        finally:
+            self._activities.remove(activity)
+
+    def read_theme(self) -> Theme:
+        """The theme that was chosen."""
+        chosen = self.workspace.preferences.get(_THEME)
+        return chosen if chosen in ("light", "dark") else "system"
+
+    def write_theme(self, theme: Theme) -> None:
+        """Remember the theme."""
+        self.workspace.preferences.set(_THEME, theme)
+
+
+def set_state(state: AppState) -> None:
+    """Make `state` the one that pages find."""
+    app.state.cllm = state
+
+
+def app_state() -> AppState:
+    """The state of the running app."""
+    return cast(AppState, app.state.cllm)

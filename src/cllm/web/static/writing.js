@@ -1,0 +1,150 @@
+"use strict";
+/* Chat and Write: what a token was expected to be, the sheet, and staying at the end of a text. */
+window.cllmWriting ??= (() => {
+  const percent = (share) => share >= 0.0995 ? `${(share * 100).toFixed(0)} %`
+    : share >= 0.00095 ? `${(share * 100).toFixed(1)} %` : "< 0.1 %";
+  const visible = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/ /g, "␣");
+  const make = (tag, parent, text, className) => {
+    const element = document.createElement(tag);
+    if (text !== undefined) element.textContent = text;
+    if (className) element.className = className;
+    parent.append(element);
+    return element;
+  };
+
+  /* The card that says what else might have come. */
+  let card = null, shown = null;
+  function show(token) {
+    if (token === shown) return;
+    hide();
+    if (!token) return;
+    const [name, share, others] = JSON.parse(token.dataset.token);
+    card = make("div", document.body, undefined, "cllm-card-token");
+    card.setAttribute("role", "status");
+    const head = make("div", card, undefined, "cllm-card-head");
+    make("b", head, visible(name));
+    make("span", head, `${percent(share)} · ${Math.max(0, -Math.log2(share)).toFixed(1)} bits`);
+    const list = make("ol", card);
+    for (const [other, chance] of others) {
+      const row = make("li", list, undefined, other === name ? "is-it" : "");
+      make("span", row, visible(other), "name");
+      make("i", make("span", row, undefined, "meter")).style.setProperty("--share", chance);
+      make("span", row, percent(chance), "value");
+    }
+    const box = token.getClientRects()[0], size = card.getBoundingClientRect();
+    const left = Math.min(Math.max(8, box.left), innerWidth - size.width - 8);
+    const below = box.bottom + size.height + 8 < innerHeight;
+    card.style.left = `${left}px`;
+    card.style.top = `${below ? box.bottom + 6 : box.top - size.height - 6}px`;
+    shown = token;
+    token.classList.add("is-shown");
+  }
+  function hide() {
+    card?.remove();
+    shown?.classList.remove("is-shown");
+    card = shown = null;
+  }
+  // Under a text field, too: the sheet's shades lie behind it.
+  const tokenAt = (event) => document.elementsFromPoint(event.clientX, event.clientY)
+    .find((element) => element.classList.contains("cllm-token")) || null;
+  document.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "mouse" && !event.buttons)
+      show(event.target.closest?.(".cllm-text, .cllm-paper") ? tokenAt(event) : null);
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.(".cllm-text")) show(tokenAt(event));
+  });
+  document.addEventListener("scroll", hide, { capture: true, passive: true });
+  document.addEventListener("keydown", (event) => {
+    const text = event.target.closest?.(".cllm-text");
+    if (event.key === "Escape") hide();
+    if (!text || !["ArrowLeft", "ArrowRight"].includes(event.key)) return;
+    const tokens = [...text.querySelectorAll(".cllm-token")];
+    if (!tokens.length) return;
+    const step = event.key === "ArrowRight" ? 1 : -1;
+    const at = tokens.indexOf(shown);
+    event.preventDefault();
+    show(tokens[Math.max(0, Math.min(tokens.length - 1, at < 0 ? 0 : at + step))]);
+  });
+
+  /* A text that grows stays in sight for whoever looks at its end. */
+  const scroller = () => document.scrollingElement;
+  let isAtEnd = true;
+  addEventListener("scroll", () => {
+    const page = scroller();
+    isAtEnd = page.scrollHeight - page.scrollTop - page.clientHeight < 120;
+  }, { passive: true });
+  const toEnd = () => setTimeout(() => { scroller().scrollTop = scroller().scrollHeight; }, 60);
+  new MutationObserver(() => {
+    if (isAtEnd && document.querySelector(".cllm-actions.is-live, .cllm-paper.is-locked"))
+      scroller().scrollTop = scroller().scrollHeight;
+  }).observe(document.body, { childList: true, subtree: true, characterData: true });
+
+  /* The sheet. */
+  const sheet = (id) => {
+    const root = document.getElementById(`c${id}`);
+    return root && { root, shades: root.querySelector(".cllm-paper-shades"),
+      field: root.querySelector("textarea") };
+  };
+  // A last line of its own, so that an end of line at the end has its height.
+  const pad = (shades) => {
+    shades.querySelector(":scope > br")?.remove();
+    shades.append(document.createElement("br"));
+  };
+  function keepShades(shades, text) {
+    let at = 0;
+    for (const node of [...shades.childNodes]) {
+      const piece = node.textContent;
+      if (at >= 0 && piece && text.startsWith(piece, at) && node.nodeName !== "BR") at += piece.length;
+      else { if (at >= 0) shades.append(text.slice(at)); at = -1; node.remove(); }
+    }
+    if (at >= 0) shades.append(text.slice(at));
+    pad(shades);
+  }
+  function attach(id, tries = 20) {
+    const found = sheet(id);
+    if (!found?.field) { if (tries) setTimeout(() => attach(id, tries - 1), 50); return; }
+    if (found.root.dataset.attached) return;
+    found.root.dataset.attached = "1";
+    let timer = null;
+    const tell = () => {
+      clearTimeout(timer);
+      timer = null;
+      found.root.dispatchEvent(new CustomEvent("paper", { detail: found.field.value }));
+    };
+    found.field.addEventListener("input", () => {
+      keepShades(found.shades, found.field.value);
+      clearTimeout(timer);
+      timer = setTimeout(tell, 900);
+    });
+    found.field.addEventListener("blur", () => { if (timer) tell(); });
+  }
+  const whenThere = (act) => (id, ...given) => {
+    const found = sheet(id);
+    if (found?.field) act(found, ...given);
+    else setTimeout(() => { const later = sheet(id); if (later?.field) act(later, ...given); }, 120);
+  };
+  return {
+    attach, toEnd,
+    text: (id) => sheet(id)?.field.value ?? "",
+    show: whenThere(({ shades, field }, text, html) => {
+      field.value = text;
+      shades.innerHTML = html;
+      pad(shades);
+    }),
+    grow: whenThere(({ shades, field }, text, html) => {
+      field.value += text;
+      shades.querySelector(":scope > br")?.remove();
+      shades.insertAdjacentHTML("beforeend", html);
+      pad(shades);
+    }),
+    lock: whenThere(({ root, field }, is) => {
+      field.readOnly = is;
+      root.classList.toggle("is-locked", is);
+    }),
+    focus: whenThere(({ field }) => {
+      field.focus({ preventScroll: true });
+      field.setSelectionRange(field.value.length, field.value.length);
+    }),
+  };
+})();

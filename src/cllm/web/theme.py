@@ -1,0 +1,187 @@
+"""The looks of the pages: style sheet, light or dark, and the colours of charts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nicegui import app, ui
+
+Theme = Literal["system", "light", "dark"]
+
+STATIC = Path(__file__).parent / "static"
+STATIC_URL = "/static"
+_COOKIE = "cllm-dark"
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """Colours as they stand in app.css, for what is drawn on a canvas.
+
+    `series` are told apart by people with any kind of colour vision (checked in a simulation of
+    the three dichromacies); `ramp` goes from nothing to most.
+    """
+
+    paper: str
+    card: str
+    ink: str
+    soft: str
+    line: str
+    accent: str
+    loud: str
+    series: tuple[str, ...]
+    ramp: tuple[str, ...]
+
+
+LIGHT = Palette(
+    paper="#f8f3e8",
+    card="#fdfaf3",
+    ink="#22273a",
+    soft="#5f6274",
+    line="#ddd3bf",
+    accent="#2c4f6b",
+    loud="#c0492f",
+    series=("#2c4f6b", "#c0492f", "#8a6d1f", "#5d8a8a", "#7a4b78"),
+    ramp=("#fdfaf3", "#eccbb4", "#d68a6c", "#c0492f", "#6d2417"),
+)
+DARK = Palette(
+    paper="#0c1020",
+    card="#12172b",
+    ink="#efe6d0",
+    soft="#a4a3a6",
+    line="#2b3350",
+    accent="#8fc1a9",
+    loud="#e08a3c",
+    series=("#8fc1a9", "#e08a3c", "#d9c27a", "#7aa7d9", "#c795c4"),
+    ramp=("#12172b", "#3d3230", "#7d5733", "#e08a3c", "#f8dfb8"),
+)
+
+# Runs before anything is drawn, so that no page flashes in the other theme. Another tab, or the
+# system at dusk, may change it later.
+_SCRIPT = """<script>
+(() => {
+  const root = document.documentElement, dusk = matchMedia("(prefers-color-scheme: dark)");
+  root.dataset.theme = "%s";
+  root.lang = "en";
+  const tell = () => {
+    const dark = root.dataset.theme === "dark" || root.dataset.theme === "system" && dusk.matches;
+    root.classList.toggle("is-dark", dark);
+    document.cookie = "cllm-dark=" + (dark ? 1 : 0) + "; path=/; SameSite=Strict; Max-Age=31536000";
+    if (window.emitEvent && window.did_handshake) emitEvent("cllm-dark", dark);
+    return dark;
+  };
+  window.cllmTheme = (name) => { root.dataset.theme = name; return tell(); };
+  window.cllmTellTheme = tell;
+  dusk.addEventListener("change", tell);
+  tell();
+})();
+</script>"""
+
+
+def palette(dark: bool) -> Palette:
+    """The colours of one theme."""
+    return DARK if dark else LIGHT
+
+
+def is_dark() -> bool:
+    """Whether the page of this client is shown dark.
+
+    As its browser said with the request; the very first page of a browser takes it for light
+    until `on_dark_change` says otherwise.
+    """
+    request = ui.context.client.request
+    return request is not None and request.cookies.get(_COOKIE) == "1"
+
+
+def on_dark_change(act: Callable[[bool], Any]) -> None:
+    """Call `act(dark)` when this page becomes dark or light, also where `is_dark` was wrong."""
+    ui.on("cllm-dark", lambda event: act(bool(event.args)))
+
+
+def chart_theme(dark: bool) -> dict[str, Any]:
+    """Options of an ECharts chart in this theme, to be merged with one's own.
+
+    Two axes of values with fine lines, no frame, quiet text, a tooltip like a card; series take
+    their colours in order. Lists (`series`, more axes) are the caller's.
+    """
+    look = palette(dark)
+    axis = {
+        "axisLine": {"lineStyle": {"color": look.line}},
+        "axisTick": {"show": False},
+        "axisLabel": {"color": look.soft, "fontSize": 12},
+        "nameTextStyle": {"color": look.soft, "fontSize": 12},
+        "splitLine": {"lineStyle": {"color": look.line, "width": 1}},
+    }
+    return {
+        "backgroundColor": "transparent",
+        "color": list(look.series),
+        "textStyle": {"color": look.ink, "fontFamily": "ui-sans-serif, system-ui, sans-serif"},
+        "animationDuration": 200,
+        "animationDurationUpdate": 200,
+        "aria": {"enabled": True},
+        "grid": {"left": 8, "right": 16, "top": 32, "bottom": 8, "containLabel": True},
+        "legend": {
+            "top": 0,
+            "left": 0,
+            "icon": "roundRect",
+            "itemWidth": 14,
+            "itemHeight": 3,
+            "textStyle": {"color": look.soft, "fontSize": 12},
+        },
+        "tooltip": {
+            "trigger": "axis",
+            "backgroundColor": look.card,
+            "borderColor": look.line,
+            "textStyle": {"color": look.ink, "fontSize": 12},
+            "axisPointer": {"lineStyle": {"color": look.soft}},
+        },
+        "xAxis": {"type": "value", **axis, "splitLine": {"show": False}},
+        "yAxis": {"type": "value", "scale": True, **axis, "axisLine": {"show": False}},
+    }
+
+
+def chart(options: dict[str, Any], *, label: str, height: str = "16rem") -> Any:
+    """An ECharts chart in the page's theme that changes with it; `label` is read aloud.
+
+    `options` are merged over `chart_theme`; the returned element's `options` may be changed.
+    """
+    drawn = ui.echart(merged(chart_theme(is_dark()), options), renderer="svg")
+    drawn.classes("cllm-chart").style(f"height: {height}")
+    drawn.props["role"], drawn.props["aria-label"] = "img", label
+
+    def repaint(dark: bool) -> None:
+        held = dict(drawn.options)
+        drawn.options.clear()
+        # The colours of the new theme, over all that the caller has set since.
+        drawn.options.update(merged(held, chart_theme(dark)))
+
+    on_dark_change(repaint)
+    return drawn
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Options of `base` with those of `over`, section by section."""
+    made = dict(base)
+    for key, value in over.items():
+        held = made.get(key)
+        both = isinstance(held, dict) and isinstance(value, dict)
+        made[key] = merged(held, value) if both else value  # type: ignore[arg-type]
+    return made
+
+
+def serve_static() -> None:
+    """Serve the style sheets and pictures of the pages."""
+    app.add_static_files(STATIC_URL, STATIC, max_cache_age=31_536_000)
+
+
+def add_look(theme: Theme) -> None:
+    """Give the page of this client its theme and style sheets: app.css, then one a page.
+
+    A change of a file changes its address, so that browsers may keep it for a year.
+    """
+    ui.add_head_html(_SCRIPT % theme)
+    for path in sorted(STATIC.glob("*.css"), key=lambda path: (path.name != "app.css", path.name)):
+        stamp = f"{path.stat().st_mtime_ns:x}"
+        ui.add_head_html(f'<link rel="stylesheet" href="{STATIC_URL}/{path.name}?{stamp}">')

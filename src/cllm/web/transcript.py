@@ -1,0 +1,206 @@
+"""The messages of a chat: bubbles, branches, and the reply that is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from nicegui import run, ui
+
+from cllm.web.desk import Desk
+from cllm.web.running import LOOK_S, RunningText
+from cllm.web.streamed_text import StreamedText
+from cllm.web.token_text import TokenFact
+
+if TYPE_CHECKING:
+    from cllm.workspace.conversations import Message
+
+PAGE = 40
+
+_ENDS = {
+    "length": "cut at the longest length",
+    "cancelled": "stopped",
+    "error": "ended by an error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """What a person can do with a message; each is told which one."""
+
+    edit: Callable[[Message, str], Awaitable[None]]
+    again: Callable[[Message | None], Awaitable[None]]
+    on_done: Callable[[], Awaitable[None]]
+
+
+@final
+class Transcript:
+    """The branch of a conversation that is looked at, its newest part first."""
+
+    def __init__(self, desk: Desk, actions: Actions) -> None:
+        self._desk, self._actions = desk, actions
+        self._messages: list[Message] = []
+        self._has_more = False
+        self.conversation: str | None = None
+        self.running: RunningText | None = None
+
+    async def load(self, conversation: str | None) -> None:
+        """Show a conversation, or that it is empty."""
+        self.conversation = conversation
+        self._messages, self._has_more, self.running = [], False, None
+        if conversation is not None:
+            store = self._desk.workspace.conversations
+            page = await run.io_bound(store.messages, conversation, limit=PAGE)
+            if page is not None:
+                self._messages, self._has_more = page.items, page.has_more
+        self.body.refresh()
+        ui.run_javascript("window.cllmWriting?.toEnd()")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said yet."""
+        return not self._messages
+
+    async def _earlier(self) -> None:
+        assert self.conversation is not None
+        store, first = self._desk.workspace.conversations, self._messages[0].id
+        page = await run.io_bound(store.messages, self.conversation, before=first, limit=PAGE)
+        if page is not None:
+            self._messages, self._has_more = [*page.items, *self._messages], page.has_more
+            self.body.refresh()
+
+    @ui.refreshable_method
+    def body(self) -> None:
+        """Draw the messages."""
+        with ui.element("ol").classes("cllm-messages").props('aria-label="Messages"'):
+            if self._has_more:
+                with ui.element("li").classes("cllm-earlier"):
+                    ui.button("Earlier messages", on_click=self._earlier).props("flat no-caps")
+            for message in self._messages:
+                is_last = message is self._messages[-1]
+                with ui.element("li").classes(f"cllm-message is-{message.role}"):
+                    if message.role == "assistant":
+                        self._reply(message, is_last=is_last)
+                    else:
+                        self._said(message, is_last=is_last)
+
+    def _said(self, message: Message, *, is_last: bool) -> None:
+        with ui.element("div").classes("cllm-bubble"):
+            ui.label(message.text).classes("cllm-said")
+        with ui.row().classes("cllm-actions"):
+            self._branches(message)
+            _action("edit", "Edit", lambda: self._edit(message))
+            _copy(message.text)
+            if is_last:
+                again = ui.button("Answer", icon="refresh")
+                again.on_click(lambda: self._actions.again(None)).props("flat no-caps dense")
+
+    def _reply(self, message: Message, *, is_last: bool) -> None:
+        running = self._desk.texts.get(message.id)
+        facts = [TokenFact.from_json(item) for item in message.alternatives or ()]
+        if running is not None:
+            self.running = running
+            text = StreamedText(running.text, running.facts)
+            with ui.row().classes("cllm-actions is-live"):
+                ui.spinner("dots", size="1.4em")
+                speed = ui.label("").classes("cllm-figures").props("aria-live=off")
+            self._follow(running, text, speed)
+            return
+        if message.text:
+            StreamedText(message.text, facts)
+        else:
+            ui.label("Nothing came.").classes("cllm-nothing")
+        with ui.row().classes("cllm-actions"):
+            self._branches(message)
+            _copy(message.text)
+            _action("refresh", "Another answer", lambda: self._actions.again(message))
+            ui.label(told(message)).classes("cllm-figures")
+
+    def _follow(self, running: RunningText, text: StreamedText, speed: ui.label) -> None:
+        async def look() -> None:
+            is_done = running.is_done
+            text.grow(running.text, running.facts)
+            speed.set_text(figures(running.num_tokens, running.tokens_per_s))
+            if is_done:
+                timer.deactivate()
+                self.running = None
+                if running.error is not None:
+                    ui.notify(str(running.error), type="negative", multi_line=True)
+                await self._actions.on_done()
+
+        timer = ui.timer(LOOK_S, look)
+
+    def _branches(self, message: Message) -> None:
+        """Arrows between what stands in the same place: edits and other answers."""
+        others = message.siblings
+        if len(others) < 2:
+            return
+        at = others.index(message.id)
+        with ui.row().classes("cllm-branches no-wrap"):
+            back = _action("chevron_left", "The version before", lambda: self._go(others[at - 1]))
+            back.set_enabled(at > 0)
+            ui.label(f"{at + 1}/{len(others)}").classes("cllm-figures")
+            on = _action("chevron_right", "The next version", lambda: self._go(others[at + 1]))
+            on.set_enabled(at + 1 < len(others))
+
+    async def _go(self, message: int) -> None:
+        assert self.conversation is not None
+        await run.io_bound(self._desk.workspace.conversations.select, self.conversation, message)
+        await self.load(self.conversation)
+
+    async def _edit(self, message: Message) -> None:
+        with ui.dialog() as dialog, ui.card().classes("cllm-dialog"):
+            ui.label("Edit what you said").classes("cllm-dialog-title")
+            field = ui.textarea("Message", value=message.text)
+            field.props("outlined autogrow autofocus").classes("w-full")
+            ui.label("The old version and what followed stay: a branch of their own.").classes(
+                "cllm-help"
+            )
+            with ui.row().classes("cllm-dialog-actions w-full"):
+                ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
+                send = ui.button("Send", on_click=lambda: dialog.submit(field.value))
+                send.props("unelevated no-caps")
+        text = await dialog
+        dialog.delete()
+        if text and text.strip():
+            await self._actions.edit(message, text)
+
+
+def figures(num_tokens: int, tokens_per_s: float) -> str:
+    """How many tokens, and how fast."""
+    count = f"{num_tokens:,} token{'' if num_tokens == 1 else 's'}"
+    return f"{count} · {tokens_per_s:,.0f} tokens/s" if tokens_per_s else count
+
+
+def told(message: Message) -> str:
+    """What is known of how a reply was written, on one line."""
+    details = message.details
+    parts = []
+    if message.tokens is not None:
+        parts.append(figures(message.tokens, details.get("tokens_per_s") or 0.0))
+    if details.get("model"):
+        parts.append(str(details["model"]))
+    if details.get("seed") is not None:
+        parts.append(f"seed {details['seed']}")
+    if details.get("finish") in _ENDS:
+        parts.append(_ENDS[details["finish"]])
+    if details.get("dropped"):
+        parts.append(f"the oldest {details['dropped']} messages no longer fit")
+    if details.get("windowed"):
+        parts.append("only the end of the text fits the model")
+    return " · ".join(parts)
+
+
+def _action(icon: str, label: str, act: Callable[[], Any]) -> ui.button:
+    button = ui.button(icon=icon, on_click=act).props("flat dense round size=sm")
+    button.props["aria-label"] = label
+    return button.tooltip(label)
+
+
+def _copy(text: str) -> None:
+    def copy() -> None:
+        ui.clipboard.write(text)
+        ui.notify("Copied.", timeout=1500)
+
+    _action("content_copy", "Copy", copy)

@@ -1,0 +1,97 @@
+"""The three columns of Chat and Write: what there is, the text, the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from nicegui import ui
+
+if TYPE_CHECKING:
+    from cllm.workspace.workspace import Workspace
+
+_STATIC = Path(__file__).parent / "static"
+
+
+@final
+class WritingFrame:
+    """The columns; on narrow windows the outer two slide over the text when they are asked for."""
+
+    def __init__(self) -> None:
+        self.title: ui.label
+        self._list: ui.element
+        self._panel: ui.element
+
+    @contextmanager
+    def build(self) -> Iterator[None]:
+        """The place of the columns."""
+        ui.add_css((_STATIC / "writing.css").read_text(encoding="utf-8"))
+        script = (_STATIC / "writing.js").read_text(encoding="utf-8")
+        ui.add_body_html(f"<script>{script}</script>")
+        with ui.element("div").classes("cllm-desk"):
+            yield
+
+    @contextmanager
+    def list_place(self) -> Iterator[None]:
+        """The left column."""
+        with ui.element("aside").classes("cllm-side is-left") as self._list:
+            self._list.props('aria-label="Conversations"')
+            self._close(self._list)
+            yield
+
+    @contextmanager
+    def main_place(self) -> Iterator[None]:
+        """The text's column."""
+        with ui.element("section").classes("cllm-main"):
+            yield
+
+    def panel_place(self) -> ui.element:
+        """The right column."""
+        self._panel = ui.element("aside").classes("cllm-side is-right")
+        self._panel.props('aria-label="How it is written"')
+        return self._panel
+
+    def panel_head(self) -> None:
+        """The right column's title."""
+        self._close(self._panel)
+        ui.label("How it is written").classes("cllm-side-title").props("role=heading aria-level=2")
+
+    def bar(self, list_name: str) -> None:
+        """The line above the text: its title, and on narrow windows what opens the columns."""
+        with ui.row().classes("cllm-bar w-full no-wrap items-center"):
+            left = ui.button(icon="menu_open", on_click=lambda: self._toggle(self._list))
+            left.props("flat dense round").classes("cllm-open-left")
+            left.props["aria-label"] = list_name
+            self.title = ui.label("").classes("cllm-title").props("role=heading aria-level=1")
+            ui.space()
+            right = ui.button(icon="tune", on_click=lambda: self._toggle(self._panel))
+            right.props("flat dense round").classes("cllm-open-right")
+            right.props["aria-label"] = "How it is written"
+
+    def _toggle(self, column: ui.element) -> None:
+        is_open = "is-open" in column.classes
+        for other in (self._list, self._panel):
+            other.classes(remove="is-open")
+        if not is_open:
+            column.classes("is-open")
+
+    def _close(self, column: ui.element) -> None:
+        button = ui.button(icon="close", on_click=lambda: column.classes(remove="is-open"))
+        button.props("flat dense round").classes("cllm-side-close")
+        button.props["aria-label"] = "Close"
+
+
+def starting_settings(workspace: Workspace, model: str | None) -> dict[str, Any]:
+    """What a new conversation begins with: the model's own defaults where it has some."""
+    if model is None:
+        return {}
+    from cllm.errors import CllmError
+    from cllm.jobs.model_service import read_defaults
+
+    try:
+        found: Mapping[str, Any] = read_defaults(workspace, model)
+    except CllmError:
+        return {}
+    return dict(found)
