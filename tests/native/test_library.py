@@ -195,7 +195,11 @@ X86_512 = f"{X86} avx512f avx512bw avx512cd avx512dq avx512vl"
 @pytest.mark.parametrize(
     ("cores", "expected"),
     [
-        ([f"{X86_512} avx512_bf16"] * 2, ["avx512bf16", "avx512", "avx2", "generic"]),
+        (
+            [f"{X86_512} avx512_bf16 avx512_vnni avx512vbmi"] * 2,
+            ["avx512bf16", "avx512", "avx2", "generic"],
+        ),
+        ([f"{X86_512} avx512_bf16 avx512_vnni"] * 2, ["avx512", "avx2", "generic"]),
         ([X86_512, X86], ["avx2", "generic"]),
         ([X86_512.replace("fma ", "")], ["generic"]),
         ([], ["generic"]),

@@ -69,7 +69,7 @@ def inspect(
     window: Annotated[
         int, Parameter(help="Of a text longer than the context: the part to lay open, from 1.")
     ] = 1,
-    view: Annotated[View, Parameter(name="*")] = View(),
+    view: Annotated[View, Parameter(name="*", help="What is shown, and where.")] = View(),
     json: JsonFlag = False,
 ) -> None:
     """Show what a model expected at each token, what surprised it, and where it looked."""

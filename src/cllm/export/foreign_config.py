@@ -68,7 +68,7 @@ def read_foreign_config(path: Path) -> ForeignConfig:
     if kind == "cllm":
         hint = "Copy its folder into the folder of models (`cllm models path` tells it)."
         raise InputError("this is a model of CLLM's own", where=path, hint=hint)
-    if kind not in _CLASSES:
+    if not isinstance(kind, str) or kind not in _CLASSES:
         message = f"a model of the type {_shown(kind)}, not qwen3 or llama"
         raise InputError(message, where=path)
     _refuse_parts(values, kind, path)

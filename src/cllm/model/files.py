@@ -131,7 +131,7 @@ def read_spec(folder: Path) -> ModelSpec:
     path = folder / CONFIG
     config = read_json(path)
     try:
-        if config["model_type"] not in _CLASSES:
+        if str(config["model_type"]) not in _CLASSES:
             found = config["model_type"]
             raise IntegrityError(f"not a Qwen3 or Llama model but {found!r}", where=path)
         is_own = config["model_type"] == OWN_TYPE
