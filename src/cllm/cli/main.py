@@ -107,6 +107,10 @@ def _call(arguments: list[str]) -> int:
         raise
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else OK
+    except MemoryError as error:
+        hint = "Close other programs, or take a smaller model, context or number of texts."
+        _complain(f"there is not enough memory: {error}".rstrip(": "), hint=hint)
+        return BAD_INPUT
     except Exception as error:
         return _own_failure(error, arguments)
     return OK

@@ -9,11 +9,11 @@ from typing import Any
 
 from cllm.errors import InputError, IntegrityError
 from cllm.export.stored_tensor import read_object
-from cllm.model import ModelSpec
+from cllm.model.spec import LONGEST_CONTEXT, MOST_LAYERS, ModelSpec
 
 _LARGEST_CONFIG = 1 << 20
 # Far above any model's, so that a damaged number is refused before anything is made of it.
-_MOST, _MOST_LAYERS, _LONGEST_CONTEXT = 1 << 28, 1 << 12, 1 << 24
+_MOST = 1 << 28
 _CLASSES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
 
 
@@ -77,12 +77,12 @@ def read_foreign_config(path: Path) -> ForeignConfig:
     spec = ModelSpec(
         vocab_size=read.whole("vocab_size"),
         width=width,
-        layers=read.whole("num_hidden_layers", most=_MOST_LAYERS),
+        layers=read.whole("num_hidden_layers", most=MOST_LAYERS),
         heads=heads,
         kv_heads=read.whole("num_key_value_heads", heads),
         head_width=read.whole("head_dim", 128 if kind == "qwen3" else max(1, width // heads)),
         mlp_width=read.whole("intermediate_size"),
-        context=read.whole("max_position_embeddings", 2048, most=_LONGEST_CONTEXT),
+        context=read.whole("max_position_embeddings", 2048, most=LONGEST_CONTEXT),
         rope_base=read.real("rope_theta", 10_000.0, above=1.0, value=_rope_base(values)),
         norm_epsilon=read.real("rms_norm_eps", 1e-6, above=0.0),
         tied=_flag(values, "tie_word_embeddings", path),

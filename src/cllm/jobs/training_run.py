@@ -131,9 +131,14 @@ class TrainingRun:
             self._workspace.runs.update(self._id, state=state)
         self._journal.note(event)
         self._observe(event)
-        if isinstance(event, Preparing | Prepared) and self._steering() == "stop":
+        if isinstance(event, Preparing | Prepared) and self._is_in_vain():
             message = "stopped before the first step"
             raise InterruptedRunError(message, where=self._id, hint=_way_on(self._id))
+
+    def _is_in_vain(self) -> bool:
+        """Whether somebody wishes to stop where there is nothing to be kept."""
+        has_state = any((self._folder / "checkpoints").glob("step-*"))
+        return self._steering() == "stop" and not has_state
 
     def _open_corpus(self) -> Corpus:
         request, folder = self._request, self._folder / "corpus"
@@ -234,7 +239,7 @@ class TrainingRun:
                 settings.train.minutes * 60,
                 time.monotonic() - self._began,
                 val_tokens=corpus.val.num_tokens,
-                counted_tokens=num_counted(corpus),
+                counted_tokens=num_counted(corpus, spec),
                 spec=spec,
                 flops_per_s=facts.flops_per_s,
             )
@@ -388,7 +393,7 @@ class TrainingRun:
         overwrite = request.overwrite or self._is_saved_already()
         with self._workspace.models.write(request.model, overwrite=overwrite) as folder:
             write_model(folder, spec, weights, corpus, training, lexicon)
-            write_drafts(corpus, folder)
+            write_drafts(corpus, spec, folder)
             # A plain run does without the code of roots.
             if lexicon is not None or request.from_model is not None:
                 copy_roots(self._roots_folders(), folder, spec.vocab_size)

@@ -18,7 +18,7 @@ from cllm.model.mechanisms.choose import from_records, to_records
 from cllm.model.mechanisms.mechanism import needs_of
 from cllm.model.packed import MixedWeights, dequantised
 from cllm.model.packed_files import from_packed_tensors, to_packed_tensors
-from cllm.model.spec import ModelSpec
+from cllm.model.spec import LONGEST_CONTEXT, MOST_LAYERS, ModelSpec
 from cllm.model.weights import Weights
 
 if TYPE_CHECKING:
@@ -126,6 +126,9 @@ def to_config(spec: ModelSpec, quantisation: dict[str, Any] | None = None) -> di
     }
 
 
+_MOST = {"num_hidden_layers": MOST_LAYERS, "max_position_embeddings": LONGEST_CONTEXT}
+
+
 def read_spec(folder: Path) -> ModelSpec:
     """The shape of the model in `folder`. Raises: IntegrityError."""
     path = folder / CONFIG
@@ -135,6 +138,10 @@ def read_spec(folder: Path) -> ModelSpec:
             found = config["model_type"]
             raise IntegrityError(f"not a Qwen3 or Llama model but {found!r}", where=path)
         is_own = config["model_type"] == OWN_TYPE
+        for name, most in _MOST.items():
+            if not 1 <= config[name] <= most:
+                message = f"{name} is {config[name]:,}, not from 1 to {most:,}"
+                raise IntegrityError(message, where=path)
         return ModelSpec(
             vocab_size=config["vocab_size"],
             width=config["hidden_size"],

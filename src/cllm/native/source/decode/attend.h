@@ -82,6 +82,7 @@ public:
         sink_scores_ = arena.take<float>(group_ * kPanel);
         scores_ = arena.take<float>(rows * places_);
         mixed_ = arena.take<float>(rows * value_width_);
+        shares_ = arena.take<float>(rows);
         head_ = arena.take<float>(std::max(D_, value_width_));
     }
 
@@ -164,22 +165,43 @@ private:
                 if constexpr (kIsInteger) scale_by(row, slot.key_scales(layer, k), seen);
                 if (layout_.schumann != kNoDecay)
                     add_bias(row, slot, layer, k, k * group_ + g, position, seen, part);
-                softmax(row, row, seen, 1.0f);
+                float share = 1.0f / to_powers(row, seen);
+                shares_[r * group_ + g] = share;
                 std::fill(row + seen, row + wide, 0.0f);
                 if (observed && observed->attention)
-                    memcpy(observed->attention +
-                               ((layer * s_.heads + k * group_ + g) * observed->total + position) *
-                                   observed->total,
-                           row, seen * sizeof(float));
+                    observe(*observed, layer, k * group_ + g, position, row, seen, share);
                 if constexpr (kIsInteger) scale_by(row, slot.value_scales(layer, k), seen);
             }
         }
         mix(rows, wide, value_width_, {scores_, places_}, slot.values(layer, k),
             {mixed_, value_width_});
         for (int64_t r = 0; r < n; r++)
-            for (int64_t g = 0; g < group_; g++)
-                memcpy(mixed.at + (span.first + i + r) * mixed.stride + (k * group_ + g) * D_,
-                       mixed_ + (r * group_ + g) * value_width_, D_ * sizeof(float));
+            for (int64_t g = 0; g < group_; g++) {
+                float *to = mixed.at + (span.first + i + r) * mixed.stride + (k * group_ + g) * D_;
+                const float *from = mixed_ + (r * group_ + g) * value_width_;
+                float share = shares_[r * group_ + g];
+                by_vectors(D_, [&](auto d) { store(to, d, load(from, d) * share); });
+            }
+    }
+
+    // x becomes e^(x − its largest); returns the sum. Dividing by it is left to the mixed values,
+    // of which there are fewer.
+    __attribute__((flatten)) static float to_powers(float *x, int64_t n) {
+        float top = largest(x, n);
+        Floats sums = {};
+        by_vectors(n, [&](auto i) {
+            Floats power = exponential(load_or_least(x, i) - top);
+            store(x, i, power);
+            sums += power;
+        });
+        return sum_of(sums);
+    }
+
+    void observe(const Observed &observed, int64_t layer, int64_t h, int64_t position,
+                 const float *powers, int64_t seen, float share) const {
+        float *to = observed.attention +
+                    ((layer * s_.heads + h) * observed.total + position) * observed.total;
+        for (int64_t j = 0; j < seen; j++) to[j] = powers[j] * share;
     }
 
     void turn_queries(float *to, const float *heads, int64_t k, const AttentionPart &part,
@@ -232,7 +254,7 @@ private:
     const int64_t D_ = s_.head_width, group_ = s_.heads / s_.kv_heads;
     const float scale_ = 1.0f / std::sqrt(float(D_));
     int64_t places_, value_width_;
-    float *q_, *sink_q_, *sink_scores_, *scores_, *mixed_, *head_;
+    float *q_, *sink_q_, *sink_scores_, *scores_, *mixed_, *shares_, *head_;
 };
 
 }  // namespace cllm

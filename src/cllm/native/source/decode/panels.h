@@ -5,6 +5,8 @@
 // the same bits alone, among others, and on any number of threads.
 #pragma once
 
+#include <type_traits>
+
 #include "../numbers.h"
 
 namespace cllm {
@@ -73,14 +75,19 @@ __attribute__((noinline)) void panel_tile(int64_t columns, Rows x, const W *weig
 template <class W, int rows>
 inline void by_panels(int64_t columns, Rows x, const W *weights, int64_t panel_stride,
                       int64_t panels, Outputs y) {
-    constexpr int kTogether = rows == 1 ? 4 : (rows == 2 ? 2 : 1);
+    constexpr int kMost = rows == 1 ? 4 : (rows == 2 ? 2 : 1);
     int64_t p = 0;
-    for (; p + kTogether <= panels; p += kTogether)
-        panel_tile<W, rows, kTogether>(columns, x, weights + p * panel_stride, panel_stride,
-                                       {y.at + p * kPanel, y.stride});
-    for (; p < panels; p++)
-        panel_tile<W, rows, 1>(columns, x, weights + p * panel_stride, panel_stride,
+    auto step = [&](auto together) {
+        constexpr int n = decltype(together)::value;
+        panel_tile<W, rows, n>(columns, x, weights + p * panel_stride, panel_stride,
                                {y.at + p * kPanel, y.stride});
+        p += n;
+    };
+    while (p + kMost <= panels) step(std::integral_constant<int, kMost>());
+    if constexpr (kMost > 2)
+        if (p + 2 <= panels) step(std::integral_constant<int, 2>());
+    if constexpr (kMost > 1)
+        if (p < panels) step(std::integral_constant<int, 1>());
 }
 
 // y[r] = the products of row r with each of `panels` panels, `panel_stride` numbers apart.
