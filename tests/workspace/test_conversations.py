@@ -122,6 +122,7 @@ def test_a_long_branch_comes_in_pages(store, talk):
         before = page.items[0].id
     assert seen == texts(store, talk)
     assert len(seen) == 24
+    assert [message.text for message in store.branch(talk, last=3)] == ["m17", "m18", "m19"]
 
 
 def test_the_list_has_the_last_changed_first(store):

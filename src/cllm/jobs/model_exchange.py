@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cllm.errors import NotFoundError, SettingsError
 from cllm.files import storage_errors
 from cllm.jobs.child_process import run_command
 from cllm.jobs.model_service import replacing
-from cllm.jobs.quantise import QuantiseRequest, default_name
-from cllm.quantise.recipe import Bits, Method
 from cllm.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cllm.quantise.recipe import Bits, Method
 
 Target = Literal["hf", "gguf", "onnx", "numpy"]
 
@@ -85,6 +86,8 @@ def quantise_model(
     What it replaces goes to the trash. Raises: NotFoundError, ExistsError, InvalidNameError,
     SettingsError before any work, InputError.
     """
+    from cllm.jobs.quantise import QuantiseRequest, default_name
+
     workspace.models.path(name)
     request = QuantiseRequest(bits=bits, method=method)
     request.check()

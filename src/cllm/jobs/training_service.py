@@ -292,7 +292,10 @@ def _check(
 
 
 def _existing(folder: str) -> str:
-    path = Path(folder).expanduser()
+    try:
+        path = Path(folder).expanduser()
+    except RuntimeError as error:
+        raise NotFoundError("there is no such home folder", where=folder) from error
     if not path.is_absolute():
         raise InputError("not a full path", where=folder, hint="Begin with / or ~.")
     if not path.exists():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
-from nicegui import run, ui
+from nicegui import ui
 
 from cllm.errors import CllmError
+from cllm.web.layout import notify_error
 from cllm.web.writers import settings_of
 from cllm.workspace.workspace import Workspace
 
@@ -50,7 +52,8 @@ class BeamDialog:
         self._dialog.open()
         await self._search()
         chosen = await self._dialog
-        self._dialog.delete()
+        if not self._dialog.is_deleted:
+            self._dialog.delete()
         return None if chosen is None else str(chosen)
 
     def _controls(self) -> None:
@@ -74,11 +77,11 @@ class BeamDialog:
         try:
             settings = settings_of(self._settings).model_copy(update={"stop": ()})
             wanted = BeamSettings(beams=self._beams, groups=self._groups, max_tokens=self._tokens)
-            self._result = await run.io_bound(
+            self._result = await asyncio.to_thread(
                 find_beams, self._model, self._text, settings, wanted, workspace=self._workspace
             )
         except CllmError as error:
-            ui.notify(str(error), type="negative", multi_line=True)
+            notify_error(error)
         self._is_busy = False
         if not self._dialog.is_deleted:
             self._found.refresh()
@@ -109,7 +112,9 @@ class BeamDialog:
         with ui.element("button").classes("cllm-beam-text") as button:
             ui.label(sample.text).classes("cllm-text")
             share = math.exp(sample.log_probability)
-            ui.label(f"{_percent(share)} · score {sample.score:.2f}").classes("cllm-figures")
+            # Adding 0 makes no minus of what rounds to nothing.
+            score = round(sample.score, 2) + 0.0
+            ui.label(f"{_percent(share)} · score {score:.2f}").classes("cllm-figures")
         button.props('type="button"').on("click", lambda: self._dialog.submit(sample.text))
 
 

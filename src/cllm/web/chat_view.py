@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
-from nicegui import run, ui
+from nicegui import ui
 
 from cllm.errors import CllmError
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk
+from cllm.web.layout import notify_error
 from cllm.web.sampling_panel import SamplingPanel
 from cllm.web.transcript import Actions, Transcript
 from cllm.web.writing_frame import WritingFrame, starting_settings
@@ -35,6 +37,7 @@ class ChatView:
         self._settings: dict[str, Any] = {}
         self._frame = WritingFrame()
         self._is_chat: bool | None = None
+        self._seen_model: str | None = None
         self._list = ConversationList(desk.workspace, "chat", self.open, chosen=conversation)
         self._transcript = Transcript(desk, Actions(self._edit, self._again, self._done))
 
@@ -49,8 +52,9 @@ class ChatView:
                 self._transcript.body()
                 self._composer()
             self._panel_place = self._frame.panel_place()
-        await self._list.load()
+        await ui.context.client.connected()
         await self.open(self._conversation)
+        ui.timer(1.0, self._watch_model)
 
     async def open(self, conversation: str | None) -> None:
         """Show another conversation, or a new one."""
@@ -58,13 +62,13 @@ class ChatView:
         held = None
         if conversation is not None:
             try:
-                held = await run.io_bound(self._desk.workspace.conversations.get, conversation)
+                held = await asyncio.to_thread(self._desk.workspace.conversations.get, conversation)
             except CllmError as error:
                 ui.notify(error.message, type="warning")
                 self._conversation = None
         await self._transcript.load(self._conversation)
         if held is None:
-            self._settings = await run.io_bound(
+            self._settings = await asyncio.to_thread(
                 starting_settings, self._desk.workspace, self._model()
             )
         else:
@@ -75,21 +79,26 @@ class ChatView:
             self._frame.panel_head()
             SamplingPanel(self._settings, self._keep_settings)
         ui.navigate.history.replace(
-            f"/chat/{self._conversation}" if self._conversation else "/chat"
+            f"/chat?conversation={self._conversation}" if self._conversation else "/chat"
         )
         await self._list.choose(self._conversation)
         await self._look_at_model()
 
+    async def _watch_model(self) -> None:
+        """Another model was chosen in the header."""
+        if self._model() != self._seen_model:
+            await self._look_at_model()
+
     async def _look_at_model(self) -> None:
         """Whether the model in use can chat at all; opening it may take a moment."""
-        name = self._model()
+        name = self._seen_model = self._model()
         self._is_chat = None
         if name is not None:
             try:
-                writer = await run.io_bound(self._desk.writers.get, name)
-                self._is_chat = writer is not None and writer.chat is not None
+                writer = await asyncio.to_thread(self._desk.writers.get, name)
+                self._is_chat = writer.chat is not None
             except CllmError as error:
-                ui.notify(str(error), type="negative", multi_line=True)
+                notify_error(error)
         self._notice.refresh()
         self._composer.refresh()
 
@@ -174,7 +183,7 @@ class ChatView:
         if name is None:
             return False
         if self._conversation is None:
-            made = await run.io_bound(
+            made = await asyncio.to_thread(
                 self._desk.workspace.conversations.create,
                 model=name,
                 mode="chat",
@@ -182,7 +191,7 @@ class ChatView:
             )
             assert made is not None
             self._conversation = made.id
-            ui.navigate.history.replace(f"/chat/{made.id}")
+            ui.navigate.history.replace(f"/chat?conversation={made.id}")
         return await self._start(lambda held: self._desk.say(held, name, text, beside=beside))
 
     async def _edit(self, message: Message, text: str) -> None:
@@ -197,9 +206,10 @@ class ChatView:
         """Let a text begin and show it; False where it was refused."""
         assert self._conversation is not None
         try:
-            await run.io_bound(begin, self._conversation)
+            await asyncio.to_thread(begin, self._conversation)
         except CllmError as error:
-            ui.notify(str(error), type="negative", multi_line=True)
+            with self._frame.root:
+                notify_error(error)
             await self._transcript.load(self._conversation)
             return False
         await self._transcript.load(self._conversation)
@@ -215,7 +225,7 @@ class ChatView:
 
     async def _name(self) -> None:
         assert self._conversation is not None
-        held = await run.io_bound(self._desk.workspace.conversations.get, self._conversation)
+        held = await asyncio.to_thread(self._desk.workspace.conversations.get, self._conversation)
         if held is not None:
             self._frame.title.set_text(held.title or "New chat")
         await self._list.choose(self._conversation)
@@ -224,4 +234,4 @@ class ChatView:
         self._settings = values
         if self._conversation is not None:
             store = self._desk.workspace.conversations
-            await run.io_bound(store.change, self._conversation, settings=values)
+            await asyncio.to_thread(store.change, self._conversation, settings=values)

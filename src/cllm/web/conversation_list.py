@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, final
 
-from nicegui import run, ui
+from nicegui import ui
 
 from cllm.errors import CllmError
+from cllm.web.layout import notify_error
 from cllm.web.undo import offer_undo
 from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
+    from cllm.jobs.conversations import Form
     from cllm.workspace.conversations import ConversationEntry, Mode
 
 PAGE = 50
@@ -54,15 +57,14 @@ class ConversationList:
 
     async def load(self) -> None:
         """Read the list anew."""
-        page = await run.io_bound(
+        page = await asyncio.to_thread(
             self._workspace.conversations.list,
             search=self._search,
             mode=self._mode,
             limit=self._shown,
         )
-        if page is not None:
-            self._entries, self._total = page.items, page.total
-            self._items.refresh()
+        self._entries, self._total = page.items, page.total
+        self._items.refresh()
 
     async def choose(self, conversation: str | None) -> None:
         """Mark another one as the one shown."""
@@ -118,30 +120,30 @@ class ConversationList:
                 save = ui.button("Rename", on_click=lambda: dialog.submit(field.value))
                 save.props("unelevated no-caps")
         name = await dialog
-        dialog.delete()
+        if not dialog.is_deleted:
+            dialog.delete()
         if name:
-            await run.io_bound(self._workspace.conversations.change, conversation, title=name)
+            await asyncio.to_thread(self._workspace.conversations.change, conversation, title=name)
             await self.load()
 
-    async def _export(self, conversation: str, form: str) -> None:
+    async def _export(self, conversation: str, form: Form) -> None:
         from cllm.jobs.conversations import export_conversation
 
         try:
-            made = await run.io_bound(export_conversation, self._workspace, conversation, form)
+            made = await asyncio.to_thread(export_conversation, self._workspace, conversation, form)
         except CllmError as error:
-            ui.notify(str(error), type="negative")
+            notify_error(error)
             return
-        if made is not None:
-            ui.download.content(made[1], made[0])
+        ui.download.content(made[1], made[0])
 
     async def _delete(self, conversation: str, title: str) -> None:
-        await run.io_bound(self._workspace.conversations.delete, conversation)
+        await asyncio.to_thread(self._workspace.conversations.delete, conversation)
         if conversation == self.chosen:
             await self._on_choose(None)
         await self.load()
 
         async def bring_back() -> None:
-            await run.io_bound(self._workspace.conversations.restore, conversation)
+            await asyncio.to_thread(self._workspace.conversations.restore, conversation)
             await self.load()
 
         offer_undo(f"“{title}” was deleted.", bring_back)

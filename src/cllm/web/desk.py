@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, cast, final, runtime_checkable
+
+from nicegui import app
 
 from cllm.errors import InputError
 from cllm.web.running import RunningText, RunningTexts
@@ -13,16 +15,26 @@ from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from cllm.config import GenerateSettings
+    from cllm.web.state import AppState
     from cllm.workspace.conversations import Conversation, Message
 
 _LARGEST_SEED = 2**31
 
 
+@runtime_checkable
 class OpensWriters(Protocol):
     """Where models are opened."""
 
     def get(self, name: str) -> OpenWriter:
         """The model of that name. Raises: NotFoundError, IntegrityError."""
+        ...
+
+    def take(self, name: str) -> OpenWriter:
+        """The same, open until it is given back. Raises: as `get`."""
+        ...
+
+    def give_back(self, writer: OpenWriter) -> None:
+        """A text is done with it."""
         ...
 
 
@@ -47,15 +59,15 @@ class Desk:
         said = text.strip()
         if not said:
             raise InputError("there is nothing to answer", hint="Write something first.")
-        writer, settings = self._ready(conversation, model)
+        settings = self._ready(conversation, model)
         store = self.workspace.conversations
         store.add(conversation, "user", said, beside=None if beside is None else beside.id)
-        return self._write(conversation, writer, settings)
+        return self._write(conversation, model, settings)
 
     def answer(self, conversation: str, model: str, *, beside: Message | None = None) -> Message:
         """A reply to what was said last, or another one beside a reply. Raises: as `say`."""
-        writer, settings = self._ready(conversation, model)
-        return self._write(conversation, writer, settings, beside=beside)
+        settings = self._ready(conversation, model)
+        return self._write(conversation, model, settings, beside=beside)
 
     def keep(self, conversation: str, text: str) -> None:
         """Keep a document as the person left it.
@@ -79,9 +91,9 @@ class Desk:
 
     def go_on(self, conversation: str, model: str, text: str) -> Message:
         """Continue a document as it stands now. Raises: as `say`, without InputError."""
-        writer, settings = self._ready(conversation, model)
+        settings = self._ready(conversation, model)
         self.keep(conversation, text)
-        return self._write(conversation, writer, settings)
+        return self._write(conversation, model, settings)
 
     def document(self, conversation: str) -> str:
         """The text of a document."""
@@ -95,7 +107,7 @@ class Desk:
             self.texts.stop([leaf])
             store.remove_message(conversation, leaf)
 
-    def _ready(self, conversation: str, model: str) -> tuple[OpenWriter, GenerateSettings]:
+    def _ready(self, conversation: str, model: str) -> GenerateSettings:
         """Everything that can be refused, before anything is changed."""
         held = self.workspace.conversations.get(conversation)
         if held.leaf is not None and self.texts.get(held.leaf) is not None:
@@ -108,30 +120,34 @@ class Desk:
             raise InputError(
                 f"{model} has learned no dialogue", hint="Write mode lets it continue a text."
             )
-        return writer, settings
+        return settings
 
     def _write(
         self,
         conversation: str,
-        writer: OpenWriter,
+        model: str,
         settings: GenerateSettings,
         *,
         beside: Message | None = None,
     ) -> Message:
+        """Let the model go on where the branch ends, or in the place of `beside`."""
         store = self.workspace.conversations
         held = store.get(conversation)
         branch = list(store.branch(conversation))
         if beside is not None:
             branch = branch[: next(k for k, m in enumerate(branch) if m.id == beside.id)]
         shades = bool(held.settings.get("shades", True))
+        writer = self.writers.take(model)
+        try:
+            if held.mode == "chat":
+                answer = writer.reply(as_turns(branch), settings, shades=shades)
+            else:
+                answer = writer.go_on(document_of(branch), settings, shades=shades)
+        except BaseException:
+            self.writers.give_back(writer)
+            raise
         details: dict[str, Any] = {"model": writer.name, "seed": settings.seed}
-        # The seed alone decides: the same one gives the same text.
-        if held.mode == "chat":
-            answer, dropped = writer.reply(as_turns(branch), settings, sample=0, shades=shades)
-            details["dropped"] = dropped
-        else:
-            answer = writer.go_on(document_of(branch), settings, sample=0, shades=shades)
-            details["windowed"] = answer.passage.windowed
+        details["windowed"] = answer.passage.windowed
         message = store.add(
             conversation,
             "assistant",
@@ -142,6 +158,7 @@ class Desk:
         running = RunningText(
             answer,
             lambda text: self._save(conversation, message.id, text),
+            lambda: self.writers.give_back(writer),
             is_reply=held.mode == "chat",
         )
         self.texts.add(message.id, running)
@@ -196,3 +213,12 @@ def as_turns(branch: Sequence[Message]) -> list[Mapping[str, str]]:
         for message in branch
         if message.text.strip()
     ]
+
+
+def desk_of(state: AppState) -> Desk:
+    """The one desk of the running app."""
+    found: Desk | None = getattr(app.state, "cllm_desk", None)
+    if found is None or found.workspace is not state.workspace:
+        found = Desk(state.workspace, cast("OpensWriters", state.writers))
+        app.state.cllm_desk = found
+    return found

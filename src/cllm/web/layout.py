@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from html import escape
 from typing import Any, TypeVar
 
 from nicegui import run, ui
@@ -53,25 +54,26 @@ def page(title: str, path: str, *, wide: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+def text(tag: str, content: str, classes: str = "") -> ui.html:
+    """Plain text in an element of that name; its `content` may be changed."""
+    return ui.html(content, tag=tag, sanitize=escape).classes(classes)
+
+
 def heading(title: str, note: str = "") -> None:
     """The title of a page, and a line below it."""
     with ui.element("div").classes("cllm-heading"):
-        with ui.element("h1"):
-            ui.html(title, sanitize=_escaped)
+        text("h1", title)
         if note:
-            with ui.element("p").classes("cllm-soft"):
-                ui.html(note, sanitize=_escaped)
+            text("p", note, "cllm-soft")
 
 
 def section(title: str, note: str = "", *, level: int = 2) -> ui.element:
     """A part of a page with its title; use it as a context."""
     part = ui.element("section").classes("cllm-section")
     with part:
-        with ui.element(f"h{level}"):
-            ui.html(title, sanitize=_escaped)
+        text(f"h{level}", title)
         if note:
-            with ui.element("p").classes("cllm-hint"):
-                ui.html(note, sanitize=_escaped)
+            text("p", note, "cllm-hint")
     return part
 
 
@@ -79,10 +81,8 @@ def empty(title: str, note: str, *, icon: str = "inbox") -> ui.element:
     """What a page says that has nothing to show yet; buttons go into it."""
     with ui.element("div").classes("cllm-empty") as card:
         ui.icon(icon).classes("cllm-empty-icon")
-        with ui.element("h2"):
-            ui.html(title, sanitize=_escaped)
-        with ui.element("p"):
-            ui.html(note, sanitize=_escaped)
+        text("h2", title)
+        text("p", note)
     return card
 
 
@@ -115,9 +115,3 @@ def sentence(text: str) -> str:
     """A message with a capital and a full stop."""
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?", "…")) else text + "."
-
-
-def _escaped(text: str) -> str:
-    from html import escape
-
-    return escape(text)

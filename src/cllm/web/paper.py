@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import final
 
@@ -22,6 +23,7 @@ class Paper:
 
     def __init__(self, on_change: Callable[[str], Awaitable[None]], *, label: str) -> None:
         self._on_change = on_change
+        self._client = ui.context.client
         self._root = ui.element("div").classes("cllm-paper")
         with self._root:
             # Both have the same type and width, so that their lines break alike.
@@ -58,11 +60,10 @@ class Paper:
 
     async def text(self) -> str:
         """The text as it stands in the browser."""
-        found = await ui.run_javascript(f"return cllmWriting.text({self._root.id})", timeout=5.0)
+        asked = f"return cllmWriting.text({self._root.id})"
+        found = await self._client.run_javascript(asked, timeout=5.0)
         return str(found or "")
 
     def _call(self, name: str, *arguments: object) -> None:
-        import json
-
         given = json.dumps([self._root.id, *arguments])
-        ui.run_javascript(f"cllmWriting.{name}(...{given})")
+        self._client.run_javascript(f"cllmWriting.{name}(...{given})")

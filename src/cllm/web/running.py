@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from time import perf_counter
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 from cllm.errors import CllmError
 from cllm.web.token_text import TokenFact
@@ -17,6 +17,7 @@ LOOK_S, _SAVE_S = 0.05, 1.0
 Save = Callable[["RunningText"], None]
 
 
+@runtime_checkable
 class Pieces(Protocol):
     """A text as it comes: pieces, and what is known of it."""
 
@@ -36,18 +37,27 @@ class RunningText:
     """A text that a model writes for a message; `follow` reads it in a thread of its own.
 
     `text` only grows; `facts` are its tokens' as far as they are wanted. `save` is called about
-    once a second and at the end, in that thread.
+    once a second and at the end, in that thread; then `on_end`.
     """
 
-    def __init__(self, answer: Pieces, save: Save, *, is_reply: bool = False) -> None:
+    def __init__(
+        self,
+        answer: Pieces,
+        save: Save,
+        on_end: Callable[[], None] = lambda: None,
+        *,
+        is_reply: bool = False,
+    ) -> None:
         self.text = ""
         self.is_done = False
         self.error: CllmError | None = None
         self.finish: str | None = None
         self.seconds = 0.0
         self.first_token_s: float | None = None
-        self._answer, self._save, self._is_reply = answer, save, is_reply
+        self._answer, self._save, self._on_end = answer, save, on_end
+        self._is_reply = is_reply
         self._began = perf_counter()
+        self._num_first = 0
         self._facts: list[TokenFact] = []
 
     @property
@@ -57,9 +67,12 @@ class RunningText:
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens by the second since the first one."""
+        """Tokens by the second since the first look at some; over all where none came after."""
         since = self.seconds - (self.first_token_s or 0.0)
-        return (self.num_tokens - 1) / since if since > 0 and self.num_tokens > 1 else 0.0
+        later = self.num_tokens - self._num_first
+        if later > 0 and since > 0:
+            return later / since
+        return self.num_tokens / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def facts(self) -> list[TokenFact]:
@@ -97,12 +110,13 @@ class RunningText:
                 self._save(self)
             except CllmError as error:
                 self.error = self.error or error
+            self._on_end()
             self.is_done = True
 
     def _take(self, piece: str) -> None:
         self.seconds = perf_counter() - self._began
         if self.first_token_s is None:
-            self.first_token_s = self.seconds
+            self.first_token_s, self._num_first = self.seconds, self.num_tokens
         # The blank after "Name:" belongs to a chat's format, not to what is said.
         self.text += piece.lstrip() if self._is_reply and not self.text else piece
 

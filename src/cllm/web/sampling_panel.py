@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from nicegui import ui
+from nicegui import background_tasks, ui
 
 from cllm.config import GenerateSettings
 
-OnChange = Callable[[dict[str, Any]], None]
+OnChange = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ CONTROLS = (
         "max_tokens",
         "Length",
         "At most this many tokens; a token is a word or a part of one.",
-        8,
-        1024,
-        8,
+        8.0,
+        1024.0,
+        8.0,
     ),
     Control(
         "top_p",
@@ -65,7 +65,7 @@ CONTROLS = (
     ),
 )
 MORE_CONTROLS = (
-    Control("top_k", "Top k", "Only this many of the likeliest tokens.", 0, 200, 1, off=0),
+    Control("top_k", "Top k", "Only this many of the likeliest tokens.", 0.0, 200.0, 1.0, off=0.0),
     Control(
         "typical_p",
         "Typical p",
@@ -180,7 +180,7 @@ class SamplingPanel:
 
     def _slider(self, control: Control) -> None:
         value = self._value(control.name)
-        shown = control.off if value is None else value
+        shown = float(value if value is not None else control.off or 0.0)
         with ui.column().classes("cllm-control w-full"):
             with ui.row().classes("cllm-control-head w-full"):
                 ui.label(control.label).classes("cllm-control-label")
@@ -193,7 +193,7 @@ class SamplingPanel:
             slider.on("change", lambda: self._set(control, slider.value))
             ui.label(control.help).classes("cllm-help")
 
-    def _set(self, control: Control, value: float) -> None:
+    def _set(self, control: Control, value: int | float) -> None:
         is_whole = control.name in ("max_tokens", "top_k")
         number = int(value) if is_whole else round(float(value), 4)
         before = self._is_any_preset()
@@ -226,7 +226,7 @@ class SamplingPanel:
             is_on=True,
         )
 
-    def _change_seed(self, value: float | None) -> None:
+    def _change_seed(self, value: int | float | None) -> None:
         self._put("seed", int(value or 0))
         self.values["new_seed"] = False
         self._changed(redraw=True)
@@ -257,7 +257,7 @@ class SamplingPanel:
         self._changed()
 
     def _changed(self, *, redraw: bool = False) -> None:
-        self._on_change(dict(self.values))
+        background_tasks.create(self._on_change(dict(self.values)))
         if redraw:
             self._body.refresh()
 
@@ -266,7 +266,7 @@ def _shown(line: str) -> str:
     return line.replace("\n", "\\n")
 
 
-def _reading(control: Control, value: float) -> str:
+def _reading(control: Control, value: int | float) -> str:
     if value == control.off:
         return "off"
     return f"{value:,.0f}" if control.step >= 1 else f"{value:g}"

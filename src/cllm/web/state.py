@@ -163,4 +163,4 @@ def set_state(state: AppState) -> None:
 
 def app_state() -> AppState:
     """The state of the running app."""
-    return cast(AppState, app.state.cllm)
+    return cast("AppState", app.state.cllm)

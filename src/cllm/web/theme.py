@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nicegui import app, ui
+from nicegui import app, events, ui
 
 Theme = Literal["system", "light", "dark"]
 
@@ -69,11 +69,12 @@ _SCRIPT = """<script>
     const dark = root.dataset.theme === "dark" || root.dataset.theme === "system" && dusk.matches;
     root.classList.toggle("is-dark", dark);
     document.cookie = "cllm-dark=" + (dark ? 1 : 0) + "; path=/; SameSite=Strict; Max-Age=31536000";
-    if (window.emitEvent && window.did_handshake) emitEvent("cllm-dark", dark);
+    if (window.emitEvent && window.cllmIsOn) emitEvent("cllm-dark", dark);
     return dark;
   };
   window.cllmTheme = (name) => { root.dataset.theme = name; return tell(); };
-  window.cllmTellTheme = tell;
+  // The page is connected: what it was drawn for may be wrong.
+  window.cllmBegin = () => { window.cllmIsOn = true; tell(); };
   dusk.addEventListener("change", tell);
   tell();
 })();
@@ -97,7 +98,15 @@ def is_dark() -> bool:
 
 def on_dark_change(act: Callable[[bool], Any]) -> None:
     """Call `act(dark)` when this page becomes dark or light, also where `is_dark` was wrong."""
-    ui.on("cllm-dark", lambda event: act(bool(event.args)))
+    shown = is_dark()
+
+    def changed(event: events.GenericEventArguments) -> None:
+        nonlocal shown
+        if bool(event.args) != shown:
+            shown = bool(event.args)
+            act(shown)
+
+    ui.on("cllm-dark", changed)
 
 
 def chart_theme(dark: bool) -> dict[str, Any]:
@@ -177,11 +186,18 @@ def serve_static() -> None:
 
 
 def add_look(theme: Theme) -> None:
-    """Give the page of this client its theme and style sheets: app.css, then one a page.
-
-    A change of a file changes its address, so that browsers may keep it for a year.
-    """
+    """Give the page of this client its theme and style sheets: app.css, then one a page."""
     ui.add_head_html(_SCRIPT % theme)
+    ui.context.client.on_connect(lambda: ui.run_javascript("cllmBegin()"))
     for path in sorted(STATIC.glob("*.css"), key=lambda path: (path.name != "app.css", path.name)):
-        stamp = f"{path.stat().st_mtime_ns:x}"
-        ui.add_head_html(f'<link rel="stylesheet" href="{STATIC_URL}/{path.name}?{stamp}">')
+        ui.add_head_html(f'<link rel="stylesheet" href="{static_url(path.name)}">')
+
+
+def add_script(name: str) -> None:
+    """Give the page of this client a script of `static/`, run before its elements are there."""
+    ui.add_head_html(f'<script src="{static_url(name)}"></script>')
+
+
+def static_url(name: str) -> str:
+    """The address of a file of `static/`; it changes with the file, so browsers may keep it."""
+    return f"{STATIC_URL}/{name}?{(STATIC / name).stat().st_mtime_ns:x}"

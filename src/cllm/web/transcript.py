@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from nicegui import run, ui
+from nicegui import ui
 
 from cllm.web.desk import Desk
+from cllm.web.layout import notify_error
 from cllm.web.running import LOOK_S, RunningText
 from cllm.web.streamed_text import StreamedText
 from cllm.web.token_text import TokenFact
@@ -40,6 +42,7 @@ class Transcript:
 
     def __init__(self, desk: Desk, actions: Actions) -> None:
         self._desk, self._actions = desk, actions
+        self._client = ui.context.client
         self._messages: list[Message] = []
         self._has_more = False
         self.conversation: str | None = None
@@ -51,11 +54,17 @@ class Transcript:
         self._messages, self._has_more, self.running = [], False, None
         if conversation is not None:
             store = self._desk.workspace.conversations
-            page = await run.io_bound(store.messages, conversation, limit=PAGE)
-            if page is not None:
-                self._messages, self._has_more = page.items, page.has_more
+            page = await asyncio.to_thread(store.messages, conversation, limit=PAGE)
+            if page.items and self._has_just_ended(page.items[-1]):
+                page = await asyncio.to_thread(store.messages, conversation, limit=PAGE)
+            self._messages, self._has_more = page.items, page.has_more
         self.body.refresh()
-        ui.run_javascript("window.cllmWriting?.toEnd()")
+        self._client.run_javascript("window.cllmWriting?.toEnd()")
+
+    def _has_just_ended(self, message: Message) -> bool:
+        """Whether it was kept for good only after it was read here."""
+        is_whole = message.role != "assistant" or "finish" in message.details
+        return not is_whole and self._desk.texts.get(message.id) is None
 
     @property
     def is_empty(self) -> bool:
@@ -65,10 +74,9 @@ class Transcript:
     async def _earlier(self) -> None:
         assert self.conversation is not None
         store, first = self._desk.workspace.conversations, self._messages[0].id
-        page = await run.io_bound(store.messages, self.conversation, before=first, limit=PAGE)
-        if page is not None:
-            self._messages, self._has_more = [*page.items, *self._messages], page.has_more
-            self.body.refresh()
+        page = await asyncio.to_thread(store.messages, self.conversation, before=first, limit=PAGE)
+        self._messages, self._has_more = [*page.items, *self._messages], page.has_more
+        self.body.refresh()
 
     @ui.refreshable_method
     def body(self) -> None:
@@ -81,7 +89,7 @@ class Transcript:
                 is_last = message is self._messages[-1]
                 with ui.element("li").classes(f"cllm-message is-{message.role}"):
                     if message.role == "assistant":
-                        self._reply(message, is_last=is_last)
+                        self._reply(message)
                     else:
                         self._said(message, is_last=is_last)
 
@@ -96,7 +104,7 @@ class Transcript:
                 again = ui.button("Answer", icon="refresh")
                 again.on_click(lambda: self._actions.again(None)).props("flat no-caps dense")
 
-    def _reply(self, message: Message, *, is_last: bool) -> None:
+    def _reply(self, message: Message) -> None:
         running = self._desk.texts.get(message.id)
         facts = [TokenFact.from_json(item) for item in message.alternatives or ()]
         if running is not None:
@@ -126,7 +134,7 @@ class Transcript:
                 timer.deactivate()
                 self.running = None
                 if running.error is not None:
-                    ui.notify(str(running.error), type="negative", multi_line=True)
+                    notify_error(running.error)
                 await self._actions.on_done()
 
         timer = ui.timer(LOOK_S, look)
@@ -146,7 +154,9 @@ class Transcript:
 
     async def _go(self, message: int) -> None:
         assert self.conversation is not None
-        await run.io_bound(self._desk.workspace.conversations.select, self.conversation, message)
+        await asyncio.to_thread(
+            self._desk.workspace.conversations.select, self.conversation, message
+        )
         await self.load(self.conversation)
 
     async def _edit(self, message: Message) -> None:
@@ -162,7 +172,8 @@ class Transcript:
                 send = ui.button("Send", on_click=lambda: dialog.submit(field.value))
                 send.props("unelevated no-caps")
         text = await dialog
-        dialog.delete()
+        if not dialog.is_deleted:
+            dialog.delete()
         if text and text.strip():
             await self._actions.edit(message, text)
 
@@ -185,10 +196,8 @@ def told(message: Message) -> str:
         parts.append(f"seed {details['seed']}")
     if details.get("finish") in _ENDS:
         parts.append(_ENDS[details["finish"]])
-    if details.get("dropped"):
-        parts.append(f"the oldest {details['dropped']} messages no longer fit")
     if details.get("windowed"):
-        parts.append("only the end of the text fits the model")
+        parts.append("only the end of what is above fits the model")
     return " · ".join(parts)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, final
 
-from nicegui import run, ui
+from nicegui import ui
 
 from cllm.errors import CllmError
 from cllm.web.beam_dialog import BeamDialog
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk
+from cllm.web.layout import notify_error
 from cllm.web.paper import Paper
 from cllm.web.running import LOOK_S, RunningText
 from cllm.web.sampling_panel import SamplingPanel
@@ -32,6 +34,7 @@ class WriteView:
         self._frame = WritingFrame()
         self._running: RunningText | None = None
         self._last: Message | None = None
+        self._seen_model = model()
         self._list = ConversationList(desk.workspace, "write", self.open, chosen=conversation)
 
     async def build(self) -> None:
@@ -45,50 +48,60 @@ class WriteView:
                 self._paper = Paper(self._keep, label="The text")
                 self._foot()
             self._panel_place = self._frame.panel_place()
-        await self._list.load()
-        await self.open(self._conversation)
+        await ui.context.client.connected()
+        await self.open(self._conversation, is_first=True)
+        ui.timer(1.0, self._watch_model)
 
-    async def open(self, conversation: str | None) -> None:
-        """Show another text, or a new one."""
+    async def open(self, conversation: str | None, *, is_first: bool = False) -> None:
+        """Show another text, or a new one; on the first empty sheet a person may write already."""
         self._conversation, self._running, self._last = conversation, None, None
         parts: list[Segment] = []
-        title = "New text"
+        title, running = "New text", None
         if conversation is not None:
             try:
                 store = self._desk.workspace.conversations
-                held = await run.io_bound(store.get, conversation)
+                held = await asyncio.to_thread(store.get, conversation)
                 self._settings, title = dict(held.settings), held.title or "Untitled"
-                parts = await self._read()
+                running = None if held.leaf is None else self._desk.texts.get(held.leaf)
+                parts = await self._read(but=None if running is None else held.leaf)
             except CllmError as error:
                 ui.notify(error.message, type="warning")
                 self._conversation = None
         if self._conversation is None:
             workspace = self._desk.workspace
-            self._settings = await run.io_bound(starting_settings, workspace, self._model())
-        self._paper.show(parts)
+            self._settings = await asyncio.to_thread(starting_settings, workspace, self._model())
+        if parts or not is_first:
+            self._paper.show(parts)
         self._frame.title.set_text(title)
         self._panel_place.clear()
         with self._panel_place:
             self._frame.panel_head()
             SamplingPanel(self._settings, self._keep_settings)
-        address = f"/write/{self._conversation}" if self._conversation else "/write"
+        address = f"/write?conversation={self._conversation}" if self._conversation else "/write"
         ui.navigate.history.replace(address)
-        self._foot.refresh()
+        if self._conversation is not None or not is_first:
+            self._foot.refresh()
         await self._list.choose(self._conversation)
-        if self._last is not None and (running := self._desk.texts.get(self._last.id)):
-            self._follow(running, shown=0)
+        if running is not None:
+            self._follow(running)
 
-    async def _read(self) -> list[Segment]:
-        """The document's passages as tokens; notes the last one."""
+    def _watch_model(self) -> None:
+        """Another model was chosen in the header."""
+        if self._model() != self._seen_model:
+            self._seen_model = self._model()
+            self._no_model.refresh()
+            self._foot.refresh()
+
+    async def _read(self, *, but: int | None = None) -> list[Segment]:
+        """The document's passages as tokens, without one that will be shown as it comes."""
         assert self._conversation is not None
         store = self._desk.workspace.conversations
-        branch = await run.io_bound(store.branch, self._conversation)
-        page = await run.io_bound(store.messages, self._conversation, limit=1)
+        branch = await asyncio.to_thread(store.branch, self._conversation)
+        page = await asyncio.to_thread(store.messages, self._conversation, limit=1)
         self._last = page.items[-1] if page.items else None
         parts: list[Segment] = []
         for message in branch:
-            if self._desk.texts.get(message.id) is not None:
-                # It will be shown as it comes.
+            if message.id == but:
                 continue
             facts = [TokenFact.from_json(item) for item in message.alternatives or ()]
             parts += segments(message.text, facts)
@@ -151,10 +164,10 @@ class WriteView:
         if event.action.keydown and event.modifiers.ctrl and event.key == "Enter":
             await self._go_on()
 
-    async def _ensure(self) -> str | None:
+    async def _ensure(self) -> str:
         """The conversation's id, made if it is a new one."""
         if self._conversation is None:
-            made = await run.io_bound(
+            made = await asyncio.to_thread(
                 self._desk.workspace.conversations.create,
                 model=self._model(),
                 mode="write",
@@ -162,7 +175,7 @@ class WriteView:
             )
             assert made is not None
             self._conversation = made.id
-            ui.navigate.history.replace(f"/write/{made.id}")
+            ui.navigate.history.replace(f"/write?conversation={made.id}")
         return self._conversation
 
     async def _keep(self, text: str) -> None:
@@ -170,15 +183,14 @@ class WriteView:
         if self._running is not None or (self._conversation is None and not text):
             return
         held = await self._ensure()
-        assert held is not None
-        await run.io_bound(self._desk.keep, held, text)
+        await asyncio.to_thread(self._desk.keep, held, text)
         await self._note_last()
 
     async def _note_last(self) -> None:
         assert self._conversation is not None
         before = self._last
         store = self._desk.workspace.conversations
-        page = await run.io_bound(store.messages, self._conversation, limit=1)
+        page = await asyncio.to_thread(store.messages, self._conversation, limit=1)
         self._last = page.items[-1] if page.items else None
         if before != self._last:
             self._foot.refresh()
@@ -187,42 +199,42 @@ class WriteView:
         name = self._model()
         if name is None or self._running is not None:
             return
-        text = await self._paper.text()
-        held = await self._ensure()
-        assert held is not None
-        await self._begin(lambda: self._desk.go_on(held, name, text))
+        with self._frame.root:
+            text = await self._paper.text()
+            held = await self._ensure()
+            await self._begin(lambda: self._desk.go_on(held, name, text))
 
     async def _again(self) -> None:
         name, last, held = self._model(), self._last, self._conversation
         if name is None or last is None or held is None:
             return
-        text = await self._paper.text()
-        await run.io_bound(self._desk.keep, held, text)
-        if await self._begin(lambda: self._desk.answer(held, name, beside=last), show=True):
-            await self._list.load()
+        with self._frame.root:
+            text = await self._paper.text()
+            await asyncio.to_thread(self._desk.keep, held, text)
+            await self._begin(lambda: self._desk.answer(held, name, beside=last), show=True)
 
     async def _begin(self, begin: Callable[[], Message], *, show: bool = False) -> bool:
         try:
-            message = await run.io_bound(begin)
+            message = await asyncio.to_thread(begin)
         except CllmError as error:
-            ui.notify(str(error), type="negative", multi_line=True)
+            notify_error(error)
             return False
-        if show:
-            self._paper.show(await self._read())
-        self._last = message
         running = self._desk.texts.get(message.id)
+        if show:
+            self._paper.show(await self._read(but=message.id))
+        self._last = message
         if running is not None:
-            self._follow(running, shown=0)
+            self._follow(running)
         else:
             await self._ended()
         return True
 
-    def _follow(self, running: RunningText, *, shown: int) -> None:
-        """Show a text as it comes, from its character `shown` on."""
+    def _follow(self, running: RunningText) -> None:
+        """Show a text as it comes."""
         self._running = running
         self._paper.lock(True)
         self._foot.refresh()
-        at, used = shown, 0
+        at, used = 0, 0
 
         async def look() -> None:
             nonlocal at, used
@@ -236,19 +248,20 @@ class WriteView:
                 timer.deactivate()
                 await self._ended(running)
 
-        timer = ui.timer(LOOK_S, look)
+        with self._frame.root:
+            timer = ui.timer(LOOK_S, look)
 
     async def _ended(self, running: RunningText | None = None) -> None:
         self._running = None
         self._paper.lock(False)
         if running is not None and running.error is not None:
-            ui.notify(str(running.error), type="negative", multi_line=True)
+            notify_error(running.error)
         # Aligned over the whole passage, the shades are exact.
         self._paper.show(await self._read())
         self._foot.refresh()
         await self._list.choose(self._conversation)
         assert self._conversation is not None
-        held = await run.io_bound(self._desk.workspace.conversations.get, self._conversation)
+        held = await asyncio.to_thread(self._desk.workspace.conversations.get, self._conversation)
         self._frame.title.set_text(held.title or "Untitled")
         self._paper.focus()
 
@@ -258,29 +271,31 @@ class WriteView:
 
     async def _take_back(self) -> None:
         assert self._conversation is not None
-        await run.io_bound(self._desk.take_back, self._conversation)
-        await self.open(self._conversation)
+        with self._frame.root:
+            await asyncio.to_thread(self._desk.take_back, self._conversation)
+            await self.open(self._conversation)
 
     async def _select(self, message: int) -> None:
         assert self._conversation is not None
         store = self._desk.workspace.conversations
-        await run.io_bound(store.select, self._conversation, message)
-        await self.open(self._conversation)
+        with self._frame.root:
+            await asyncio.to_thread(store.select, self._conversation, message)
+            await self.open(self._conversation)
 
     async def _beams(self) -> None:
         name = self._model()
         if name is None:
             return
-        text = await self._paper.text()
-        chosen = await BeamDialog(self._desk.workspace, name, text, self._settings).ask()
-        if chosen:
-            held = await self._ensure()
-            assert held is not None
-            await run.io_bound(self._desk.keep, held, text + chosen)
-            await self.open(held)
+        with self._frame.root:
+            text = await self._paper.text()
+            chosen = await BeamDialog(self._desk.workspace, name, text, self._settings).ask()
+            if chosen:
+                held = await self._ensure()
+                await asyncio.to_thread(self._desk.keep, held, text + chosen)
+                await self.open(held)
 
     async def _keep_settings(self, values: dict[str, Any]) -> None:
         self._settings = values
         if self._conversation is not None:
             store = self._desk.workspace.conversations
-            await run.io_bound(store.change, self._conversation, settings=values)
+            await asyncio.to_thread(store.change, self._conversation, settings=values)

@@ -1,22 +1,25 @@
-"""The models that pages let write: opened on demand, one scheduler each."""
+"""The models that pages let write: those of the server's pool, so that none is open twice."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from cllm.config import GenerateSettings
 from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cllm.infer.scheduler import Answer, Scheduler
+    from cllm.infer.scheduler import Answer
     from cllm.jobs.chat import ChatFormat
-    from cllm.text.tokenizers import Tokenizer
+    from cllm.server.pool import Pool, ServedModel
 
-# Texts that a model writes at once for the pages.
-_NUM_SLOTS = 4
+_NUM_ALTERNATIVES = 5
+# The app's loop is there once it serves; what is loaded first may ask before.
+_LOOP_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,105 +28,109 @@ class OpenWriter:
 
     name: str
     context: int
-    tokenizer: Tokenizer
     chat: ChatFormat | None
     notice: str | None
-    scheduler: Scheduler
+    served: ServedModel
 
-    def go_on(self, text: str, settings: GenerateSettings, *, sample: int, shades: bool) -> Answer:
+    def go_on(self, text: str, settings: GenerateSettings, *, shades: bool) -> Answer:
         """Continue a text. Raises: SettingsError, BusyError."""
-        ids = self.prompt_ids(text)
-        return self._submit(ids, settings, sample, shades=shades)
+        from cllm.server.texts import ids_of
+
+        return self._submit(ids_of(self.served, text), settings, shades=shades)
 
     def reply(
-        self,
-        messages: Sequence[Mapping[str, str]],
-        settings: GenerateSettings,
-        *,
-        sample: int,
-        shades: bool,
-    ) -> tuple[Answer, int]:
-        """The model's turn after these messages, and how many of the oldest did not fit.
-
-        At least half of the context is for what was said. Raises: SettingsError, BusyError,
-        InputError where the template refuses the messages.
-        """
-        assert self.chat is not None, "the page asks first"
-        room = self.context - min(settings.max_tokens, self.context // 2)
-        first, ids = 0, self._rendered(messages)
-        while len(ids) > room and first + 1 < len(messages):
-            first += 1
-            # A conversation begins with what the person said.
-            if messages[first]["role"] != "assistant":
-                ids = self._rendered(messages[first:])
-        stop = (*self.chat.stop, *settings.stop)
-        asked = settings.model_copy(update={"stop": stop})
-        return self._submit(ids, asked, sample, shades=shades), first
-
-    def prompt_ids(self, text: str) -> list[int]:
-        """The tokens of a prompt, as the model reads it."""
-        from cllm.infer.passage import prompt_tokens
-        from cllm.text.clean import clean_text
-
-        return prompt_tokens(self.tokenizer, clean_text(text))
-
-    def _rendered(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        from cllm.infer.passage import prompt_tokens
-        from cllm.text.chat_template import render_chat
-
-        assert self.chat is not None
-        prompt = render_chat(self.chat.chat_template, messages, add_generation_prompt=True)
-        return prompt_tokens(self.tokenizer, prompt, is_rendered=True)
-
-    def _submit(
-        self, ids: list[int], settings: GenerateSettings, sample: int, *, shades: bool
+        self, messages: Sequence[Mapping[str, str]], settings: GenerateSettings, *, shades: bool
     ) -> Answer:
-        return self.scheduler.submit(
-            ids, settings, sample=sample, num_alternatives=5 if shades else None
+        """The model's turn after these messages; the oldest drop out where they don't fit.
+
+        Raises: SettingsError, BusyError, InputError where the template refuses the messages.
+        """
+        from cllm.server.conversation import prompt_of
+
+        prompt = prompt_of(self.served, messages, max_tokens=settings.max_tokens)
+        asked = settings.model_copy(update={"stop": (*prompt.stops, *settings.stop)})
+        return self._submit(prompt.ids, asked, shades=shades)
+
+    def _submit(self, ids: list[int], settings: GenerateSettings, *, shades: bool) -> Answer:
+        return self.served.scheduler.submit(
+            ids,
+            settings,
+            num_alternatives=_NUM_ALTERNATIVES if shades else None,
+            drafting=self.served.drafting,
         )
 
 
+@final
 class Writers:
-    """The open models by name; each is opened once, by the first who asks."""
+    """The open models by name, for threads; the pool itself lives in an event loop.
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._open: dict[str, tuple[float, OpenWriter]] = {}
+    `pool` is the server's; without one it is a pool of its own.
+    """
+
+    def __init__(self, workspace: Workspace, pool: Pool | None = None) -> None:
+        self._is_own = pool is None
+        self._pool = pool or own_pool(workspace)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
 
     def get(self, name: str) -> OpenWriter:
         """The model of that name, opened if need be: blocks while it is read.
 
-        Raises: NotFoundError, IntegrityError.
+        It may be closed again when others need its memory. Raises: NotFoundError,
+        IntegrityError, BusyError, SettingsError.
         """
-        from cllm.infer.scheduler import Scheduler
-        from cllm.jobs.chat import read_chat_format
-        from cllm.jobs.opening import open_model
+        writer = self.take(name)
+        self.give_back(writer)
+        return writer
 
-        folder = self._workspace.models.path(name)
-        changed = (folder / "config.json").stat().st_mtime
-        with self._lock:
-            found = self._open.get(name)
-            if found is not None and found[0] == changed:
-                return found[1]
-            opened = open_model(folder, self._workspace.home, num_slots=_NUM_SLOTS)
-            writer = OpenWriter(
-                name=name,
-                context=opened.decoder.context,
-                tokenizer=opened.tokenizer,
-                chat=read_chat_format(folder),
-                notice=opened.notice,
-                scheduler=Scheduler(opened.slots, opened.tokenizer),
-            )
-            self._open[name] = (changed, writer)
-            return writer
+    def take(self, name: str) -> OpenWriter:
+        """The same, but it stays open until it is given back. Raises: as `get`."""
+        taken = asyncio.run_coroutine_threadsafe(self._pool.take(name), self._running_loop())
+        served = taken.result()
+        return OpenWriter(served.name, served.context, served.chat, served.notice, served)
+
+    def give_back(self, writer: OpenWriter) -> None:
+        """A text is done with a model."""
+        self._pool.give_back(writer.served)
 
     def close(self) -> None:
-        """End all texts."""
+        """End all texts of a pool of its own; the server closes its own."""
+        if self._is_own:
+            self._pool.close()
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            for _, writer in self._open.values():
-                writer.scheduler.close()
-            self._open.clear()
+            if self._loop is None:
+                self._loop = _own_loop() if self._is_own else _app_loop()
+            return self._loop
+
+
+def own_pool(workspace: Workspace) -> Pool:
+    """A pool with the limits that a server has by default."""
+    from cllm.jobs.training_service import is_training
+    from cllm.server.limits import default_limits
+    from cllm.server.pool import Pool
+
+    return Pool(workspace, default_limits(), is_training=lambda: is_training(workspace))
+
+
+def _own_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="cllm-writers", daemon=True).start()
+    return loop
+
+
+def _app_loop() -> asyncio.AbstractEventLoop:
+    """The loop that serves the pages, and with them the API."""
+    from nicegui import core
+
+    end = time.monotonic() + _LOOP_WAIT_S
+    while core.loop is None and time.monotonic() < end:
+        time.sleep(0.02)
+    assert core.loop is not None, "pages are shown by a running app"
+    return core.loop
 
 
 def settings_of(values: Mapping[str, Any]) -> GenerateSettings:

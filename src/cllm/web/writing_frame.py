@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from nicegui import ui
 
+from cllm.web.theme import STATIC, STATIC_URL
+
 if TYPE_CHECKING:
     from cllm.workspace.workspace import Workspace
-
-_STATIC = Path(__file__).parent / "static"
 
 
 @final
@@ -20,6 +19,8 @@ class WritingFrame:
     """The columns; on narrow windows the outer two slide over the text when they are asked for."""
 
     def __init__(self) -> None:
+        # Handlers speak from here: the button that was pressed may be gone by then.
+        self.root: ui.element
         self.title: ui.label
         self._list: ui.element
         self._panel: ui.element
@@ -27,10 +28,9 @@ class WritingFrame:
     @contextmanager
     def build(self) -> Iterator[None]:
         """The place of the columns."""
-        ui.add_css((_STATIC / "writing.css").read_text(encoding="utf-8"))
-        script = (_STATIC / "writing.js").read_text(encoding="utf-8")
-        ui.add_body_html(f"<script>{script}</script>")
-        with ui.element("div").classes("cllm-desk"):
+        add_script("writing.js")
+        self.root = ui.element("div").classes("cllm-desk")
+        with self.root:
             yield
 
     @contextmanager
@@ -81,6 +81,12 @@ class WritingFrame:
         button = ui.button(icon="close", on_click=lambda: column.classes(remove="is-open"))
         button.props("flat dense round").classes("cllm-side-close")
         button.props["aria-label"] = "Close"
+
+
+def add_script(name: str) -> None:
+    """Let this page load a script of ours; a change of the file changes its address."""
+    stamp = f"{(STATIC / name).stat().st_mtime_ns:x}"
+    ui.add_head_html(f'<script src="{STATIC_URL}/{name}?{stamp}"></script>')
 
 
 def starting_settings(workspace: Workspace, model: str | None) -> dict[str, Any]:

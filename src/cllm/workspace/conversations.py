@@ -296,10 +296,13 @@ class ConversationStore:
             has_more = bool(rows) and rows[0].parent is not None
             return MessagePage(_with_siblings(session, conversation, rows), has_more)
 
-    def branch(self, conversation: str) -> Sequence[Message]:
-        """The whole branch that is looked at, oldest first. Raises: NotFoundError."""
+    def branch(self, conversation: str, *, last: int | None = None) -> Sequence[Message]:
+        """The branch that is looked at, or its `last` messages, oldest first.
+
+        For prompts: without siblings. Raises: NotFoundError.
+        """
         with self._database.read() as session:
-            rows = upwards(session, _row(session, conversation).leaf, None)
+            rows = upwards(session, _row(session, conversation).leaf, last)
             return [_message(row) for row in rows]
 
     def tree(self, conversation: str) -> Sequence[Message]:
@@ -354,16 +357,19 @@ def _with_siblings(
     """The messages of `rows`, each with all that stand in its place."""
     parents = {row.parent for row in rows}
     below = MessageRow.parent.in_([parent for parent in parents if parent is not None])
-    # The database's index serves one condition, but not two joined by "or".
+    # An index serves one condition, but not two joined by "or", nor another order than its own.
     places = [below, MessageRow.parent.is_(None)] if None in parents else [below]
     here = sa.select(MessageRow.parent, MessageRow.id).where(
         MessageRow.conversation == conversation
     )
     found: dict[int | None, list[int]] = {}
     for place in places:
-        for parent, message in session.execute(here.where(place).order_by(MessageRow.id)):
+        for parent, message in session.execute(here.where(place)):
             found.setdefault(parent, []).append(message)
-    return [dataclasses.replace(_message(row), siblings=tuple(found[row.parent])) for row in rows]
+    return [
+        dataclasses.replace(_message(row), siblings=tuple(sorted(found[row.parent])))
+        for row in rows
+    ]
 
 
 def _conversation(row: ConversationRow) -> Conversation:

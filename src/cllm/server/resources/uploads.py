@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import BaseModel
 
 from cllm.jobs import uploads as service
@@ -15,6 +16,8 @@ from cllm.workspace.uploads import UploadRecord
 router = APIRouter(prefix="/api/uploads", tags=["uploads"])
 
 _BLOCK_BYTES = 1 << 20
+# Whoever sends nothing for so long has gone.
+IDLE_S = 30.0
 
 
 class UploadOut(BaseModel):
@@ -57,7 +60,7 @@ async def upload(
     arrival = service.begin_upload(workspace, name, purpose=purpose)
     block = bytearray()
     with arrival as coming:
-        async for part in request.stream():
+        async for part in _parts(request):
             block += part
             if len(block) >= _BLOCK_BYTES:
                 await asyncio.to_thread(coming.write, bytes(block))
@@ -71,6 +74,20 @@ async def upload(
 def remove_upload(upload: str, workspace: Place) -> None:
     """Remove a file for good."""
     service.remove_upload(workspace, upload)
+
+
+async def _parts(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises: HTTPException where nothing comes for a while."""
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_S):
+                part = await anext(stream, None)
+        except TimeoutError:
+            raise HTTPException(408, f"nothing came for {IDLE_S:g} s") from None
+        if part is None:
+            return
+        yield part
 
 
 def _shown(record: UploadRecord) -> UploadOut:

@@ -78,7 +78,7 @@ window.cllmWriting ??= (() => {
   new MutationObserver(() => {
     if (isAtEnd && document.querySelector(".cllm-actions.is-live, .cllm-paper.is-locked"))
       scroller().scrollTop = scroller().scrollHeight;
-  }).observe(document.body, { childList: true, subtree: true, characterData: true });
+  }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 
   /* The sheet. */
   const sheet = (id) => {

@@ -1,0 +1,71 @@
+"""The application: every route behind one guard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from cllm import __version__
+from cllm.jobs.opening import Decoding
+from cllm.jobs.training_service import is_training
+from cllm.server import chat, completions, embeddings, responses, status
+from cllm.server.access import Access, AccessGuard
+from cllm.server.bodies import BodyGuard
+from cllm.server.errors import FailureGuard, add_error_answers
+from cllm.server.limits import Limits
+from cllm.server.metrics import Metrics
+from cllm.server.pool import Pool
+from cllm.server.resources import ROUTERS
+from cllm.server.texts import Service
+from cllm.workspace.workspace import Workspace
+
+
+def create_app(
+    workspace: Workspace,
+    access: Access,
+    limits: Limits,
+    *,
+    default_model: str | None = None,
+    decoding: Decoding | None = None,
+) -> FastAPI:
+    """The API over a workspace; pages may be added to it.
+
+    Its state holds `workspace`, `service` (models, bounds, figures) and `access`.
+    """
+    pool = Pool(
+        workspace,
+        limits,
+        default=default_model,
+        decoding=decoding,
+        is_training=lambda: is_training(workspace),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(pool.close)
+
+    # The usual pages of documentation fetch their scripts from elsewhere.
+    app = FastAPI(
+        title="CLLM",
+        version=__version__,
+        summary="Your own language models, as OpenAI's clients speak to them.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.workspace, app.state.access = workspace, access
+    app.state.service = Service(pool, limits, Metrics())
+    for module in (completions, chat, embeddings, responses, status):
+        app.include_router(module.router)
+    for router in ROUTERS:
+        app.include_router(router)
+    add_error_answers(app)
+    # The last one added is asked first.
+    app.add_middleware(BodyGuard, limits=limits)
+    app.add_middleware(FailureGuard)
+    app.add_middleware(AccessGuard, access=access)
+    return app

@@ -1,0 +1,153 @@
+"""`/v1/chat/completions`: the model's turn in a conversation."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+
+from cllm.errors import SettingsError
+from cllm.infer.constraints import Grammar
+from cllm.infer.passage import TokenScore
+from cllm.server.conversation import Messages, plain_messages, prompt_of
+from cllm.server.pool import ServedModel
+from cllm.server.requests import Asking, Sampling
+from cllm.server.score_forms import chat_logprobs
+from cllm.server.streaming import DONE, EventStream, event
+from cllm.server.texts import Order, Service, Writing, begin, is_short, service_of
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
+
+
+class ResponseFormat(Asking):
+    """The form that the text must have: `text`, `json_object` or `json_schema`."""
+
+    type: str = "text"
+    json_schema: dict[str, Any] | None = None
+
+
+class ChatBody(Sampling):
+    """A conversation whose next turn is the model's."""
+
+    messages: Messages
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=100)] | None = None
+    response_format: ResponseFormat | None = None
+
+    def order(self, model: ServedModel, *, most_tokens: int) -> Order:
+        """What is asked of a model. Raises: InputError, SettingsError."""
+        wanted = self.max_completion_tokens or self.max_tokens
+        messages = plain_messages(self.messages)
+        length = min(wanted or model.defaults.max_tokens, most_tokens)
+        prompt = prompt_of(model, messages, max_tokens=length)
+        settings = self.settings(
+            model.defaults, most_tokens=most_tokens, max_tokens=wanted, stops=prompt.stops
+        )
+        num_alternatives = (self.top_logprobs or 0) if self.logprobs else None
+        grammar = grammar_of(model, self.response_format)
+        return Order([prompt.ids], settings, self.n or 1, grammar, num_alternatives)
+
+
+def grammar_of(model: ServedModel, wanted: ResponseFormat | None) -> Grammar | None:
+    """The form asked for. Raises: SettingsError, InputError."""
+    if wanted is None or wanted.type == "text":
+        return None
+    schema: object = {"type": "object"}
+    if wanted.type == "json_schema":
+        schema = (wanted.json_schema or {}).get("schema", {})
+    elif wanted.type != "json_object":
+        message = f"there is no form {wanted.type!r}"
+        raise SettingsError(message, where="response_format", hint="json_object, json_schema, text")
+    return Grammar(
+        model.tokenizer,
+        "json schema",
+        json.dumps(schema),
+        vocab_size=model.vocab_size,
+        where="response_format",
+    )
+
+
+@router.post("/chat/completions", response_model=None)
+async def chat(
+    body: ChatBody, request: Request, service: Annotated[Service, Depends(service_of)]
+) -> Response:
+    """Write the model's turn; a model that knows no dialogue goes on with a transcript."""
+    began = time.perf_counter()
+    if body.top_logprobs is not None and not body.logprobs:
+        raise SettingsError("top_logprobs needs logprobs", where="top_logprobs")
+
+    def make_order(model: ServedModel) -> Order:
+        return body.order(model, most_tokens=service.limits.most_tokens)
+
+    writing = await begin(
+        service,
+        body.model,
+        make_order,
+        endpoint="chat",
+        began=began,
+        # A form takes a while to be understood.
+        is_quick=is_short(request) and body.response_format is None,
+    )
+    if body.stream:
+        return EventStream(_events(body, writing), close=writing.close, limits=service.limits)
+    try:
+        await writing.wait(request)
+        return JSONResponse(_whole(body, writing))
+    finally:
+        writing.close()
+
+
+def _whole(body: ChatBody, writing: Writing) -> dict[str, Any]:
+    choices = []
+    for number, answer in enumerate(writing.answers):
+        # The blank after "Name:" belongs to the format, not to what is said.
+        message = {"role": "assistant", "content": answer.passage.text.lstrip(), "refusal": None}
+        choices.append(
+            {
+                "index": number,
+                "message": message,
+                "logprobs": _logprobs(body, answer.passage.scores),
+                "finish_reason": writing.finish_of(number),
+            }
+        )
+    head = _head("chat.completion", writing.model.name)
+    return head | {"choices": choices, "usage": writing.usage()}
+
+
+async def _events(body: ChatBody, writing: Writing) -> AsyncIterator[bytes]:
+    head = _head("chat.completion.chunk", writing.model.name)
+    more: dict[str, Any] = {"usage": None} if body.has_usage else {}
+
+    def chunk(number: int, delta: dict[str, str], **rest: Any) -> bytes:
+        choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": None} | rest
+        return event(head | {"choices": [choice]} | more)
+
+    is_begun = [False] * len(writing.answers)
+    for number in range(len(writing.answers)):
+        yield chunk(number, {"role": "assistant", "content": ""})
+    async for number, piece in writing.pieces():
+        text = piece.text if is_begun[number] else piece.text.lstrip()
+        is_begun[number] = is_begun[number] or bool(text)
+        if text or piece.scores:
+            yield chunk(number, {"content": text}, logprobs=_logprobs(body, piece.scores))
+        if piece.finish is not None:
+            yield chunk(number, {}, finish_reason=piece.finish)
+    if body.has_usage:
+        yield event(head | {"choices": [], "usage": writing.usage()})
+    yield DONE
+
+
+def _logprobs(body: ChatBody, scores: Sequence[TokenScore]) -> dict[str, Any] | None:
+    return chat_logprobs(scores) if body.logprobs else None
+
+
+def _head(kind: str, model: str) -> dict[str, Any]:
+    head = {"id": f"chatcmpl-{uuid4().hex}", "object": kind, "created": int(time.time())}
+    return head | {"model": model, "system_fingerprint": None}

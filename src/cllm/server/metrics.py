@@ -1,0 +1,47 @@
+"""What the server counts, in Prometheus' form."""
+
+from __future__ import annotations
+
+from typing import final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+@final
+class Metrics:
+    """The figures of one server."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self.running = Gauge(
+            "cllm_requests_running", "Requests whose text is being written.", registry=registry
+        )
+        self.requests = Counter(
+            "cllm_requests", "Requests for text.", ("endpoint", "outcome"), registry=registry
+        )
+        self.prompt_tokens = Counter("cllm_prompt_tokens", "Tokens of prompts.", registry=registry)
+        self.written_tokens = Counter(
+            "cllm_generation_tokens", "Tokens written.", registry=registry
+        )
+        self.first_token = Histogram(
+            "cllm_time_to_first_token_seconds",
+            "From a request's arrival to its first text.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "cllm_request_seconds",
+            "From a request's arrival to the end of its text.",
+            buckets=(*_SECONDS, 60.0, 120.0, 300.0, 600.0),
+            registry=registry,
+        )
+        self.models = Gauge("cllm_models_loaded", "Models that are open.", registry=registry)
+        self.model_bytes = Gauge(
+            "cllm_model_memory_bytes", "Memory that open models need.", registry=registry
+        )
+
+    def text(self) -> bytes:
+        """All figures, as Prometheus reads them."""
+        return generate_latest(self._registry)

@@ -1,0 +1,100 @@
+"""The browser app: its pages on the server's FastAPI app, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from cllm.files import storage_errors
+from cllm.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+# Each registers its pages when it is imported.
+PAGES = (
+    "first_page",
+    "models_page",
+    "training_page",
+    "chat_page",
+    "write_page",
+    "inside_page",
+    "benchmarks_page",
+)
+
+
+def mount_pages(api: FastAPI, workspace: Workspace) -> None:
+    """Put the pages on the server's app, at `/`; the model used last is loaded at the start.
+
+    Once a process. Raises: StorageError.
+    """
+    # What the toolkit keeps of a browser's visit; it reads this when it is imported.
+    os.environ.setdefault("NICEGUI_STORAGE_PATH", str(workspace.home / "browser"))
+    from nicegui import ui
+
+    from cllm.web.state import AppState, set_state
+    from cllm.web.theme import serve_static
+    from cllm.web.writers import Writers
+
+    writers = Writers(workspace, api.state.service.pool)
+    state = AppState(workspace, writers)
+    set_state(state)
+    serve_static()
+    for name in PAGES:
+        importlib.import_module(f"cllm.web.{name}")
+    _load_first(api, state.use_last, writers.close)
+    ui.run_with(
+        api,
+        title="cllm",
+        favicon=_ICON,
+        dark=None,
+        tailwind=False,
+        reconnect_timeout=20.0,
+        storage_secret=storage_secret(workspace),
+        show_welcome_message=False,
+        session_middleware_kwargs={"same_site": "strict", "session_cookie": "cllm-session"},
+    )
+
+
+def storage_secret(workspace: Workspace) -> str:
+    """The key that signs the pages' cookies: made once, in a file that only its owner reads.
+
+    Raises: StorageError.
+    """
+    path = workspace.home / "browser.key"
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(32))
+        return path.read_text(encoding="ascii")
+
+
+def _load_first(api: FastAPI, load: Callable[[], None], close: Callable[[], None]) -> None:
+    """Load at the start, in a thread so that pages are served at once, and close at the end."""
+    inner = api.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
+        threading.Thread(target=load, name="cllm-first-model", daemon=True).start()
+        async with inner(app) as told:
+            yield told
+        await asyncio.to_thread(close)
+
+    api.router.lifespan_context = lifespan
+
+
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">'
+    '<rect width="64" height="64" rx="14" fill="#0c1020"/>'
+    '<path d="M11 47A32 32 0 0 1 43 15A19.8 19.8 0 0 1 54 34.8A12.2 12.2 0 0 1 41.8 47'
+    'A7.5 7.5 0 0 1 34.3 39.5A4.6 4.6 0 0 1 38.9 34.9" fill="none" stroke="#e08a3c" '
+    'stroke-width="4" stroke-linecap="round"/></svg>'
+)

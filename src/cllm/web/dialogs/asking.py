@@ -1,0 +1,110 @@
+"""Yes or no, a name, and what is lost when a name is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from nicegui import run, ui
+
+from cllm.cli.quantities import size
+from cllm.errors import CllmError
+from cllm.jobs.model_service import what_is_lost
+from cllm.web.layout import notify_error, text
+from cllm.workspace.names import check_name
+from cllm.workspace.workspace import Workspace
+
+
+@contextmanager
+def opened(title: str) -> Iterator[ui.dialog]:
+    """A dialog to be filled; awaiting it gives what was submitted, None when it was closed."""
+    with ui.dialog() as dialog, ui.card().classes("cllm-dialog"):
+        dialog.props["aria-label"] = title
+        text("h2", title, "cllm-dialog-title")
+        yield dialog
+
+
+async def answered(dialog: ui.dialog) -> Any:
+    """Wait for a dialog's answer, None when it was closed; the dialog is gone then."""
+    answer = await dialog
+    # The page may have been left meanwhile.
+    if not dialog.is_deleted and not dialog.client.is_deleted:
+        dialog.delete()
+    return answer
+
+
+async def ask(title: str, note: str, *, yes: str) -> bool:
+    """Ask for a yes; closing the dialog is a no."""
+    with opened(title) as dialog:
+        ui.label(note)
+        actions(dialog, yes, lambda: dialog.submit(True))
+    answer = await answered(dialog)
+    return answer is True
+
+
+async def ask_name(title: str, *, value: str, yes: str, note: str = "") -> str | None:
+    """Ask for a model's name; a wrong one is told at once."""
+    with opened(title) as dialog:
+        if note:
+            ui.label(note).classes("cllm-soft")
+        field = ui.input("Name", value=value, validation=_name_problem)
+        field.props("outlined autofocus").classes("w-full")
+
+        def submit() -> None:
+            if field.validate():
+                dialog.submit(field.value.strip())
+
+        field.on("keydown.enter", submit)
+        actions(dialog, yes, submit)
+    answer = await answered(dialog)
+    return None if answer is None else str(answer)
+
+
+async def ask_overwrite(workspace: Workspace, name: str) -> bool:
+    """Ask before `name` is replaced, and say what is lost with it."""
+    try:
+        lost = await run.io_bound(what_is_lost, workspace, name)
+    except CllmError as error:
+        notify_error(error)
+        return False
+    if lost is None:
+        return True
+    with opened(f"Replace {name}?") as dialog:
+        ui.label("There is a model of that name. It goes to the trash with:")
+        with ui.element("ul").classes("cllm-lost"):
+            for line in lost_lines(lost):
+                text("li", line)
+        actions(dialog, "Replace it", lambda: dialog.submit(True))
+    answer = await answered(dialog)
+    return answer is True
+
+
+def lost_lines(lost: Mapping[str, Any]) -> list[str]:
+    """What somebody loses with a model, line by line."""
+    when = datetime.fromisoformat(lost["modified"])
+    lines = [f"{size(lost['num_bytes'])}, made {when:%-d %B %Y, %H:%M}"]
+    if lost.get("bits_per_byte") is not None:
+        lines.append(f"{lost['bits_per_byte']:.3f} bits per byte on text it has not seen")
+    if lost.get("sources"):
+        lines.append("what it learned from " + ", ".join(lost["sources"][:4]))
+    talks = lost.get("conversations")
+    if talks:
+        lines.append(f"{talks} conversation{'s' if talks != 1 else ''} held with it")
+    return lines
+
+
+def actions(dialog: ui.dialog, yes: str, submit: Any) -> None:
+    """The foot of a dialog: leave, or do it."""
+    with ui.element("div").classes("cllm-dialog-actions"):
+        ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
+        ui.button(yes, on_click=submit).props("unelevated no-caps")
+
+
+def _name_problem(name: str) -> str | None:
+    try:
+        check_name(name.strip(), "model")
+    except CllmError as error:
+        return " ".join(filter(None, (error.message, error.hint)))
+    return None

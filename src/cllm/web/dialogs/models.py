@@ -1,0 +1,178 @@
+"""What one does with a model that needs a question: take in, save as, give away, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from nicegui import run, ui
+
+from cllm.errors import CllmError, InputError
+from cllm.jobs.model_exchange import Target, export_model, export_path, import_model, quantise_model
+from cllm.jobs.model_service import rename_model, save_as
+from cllm.quantise.recipe import Bits
+from cllm.web.dialogs.asking import actions, answered, ask_name, ask_overwrite, opened
+from cllm.web.header import use
+from cllm.web.layout import error_card, loading, notify_error
+from cllm.web.state import AppState
+from cllm.web.text_source import DropPlace
+
+_TARGETS: dict[str, str] = {
+    "hf": "Transformers (a Hugging Face folder)",
+    "gguf": "llama.cpp, Ollama, LM Studio (GGUF)",
+    "onnx": "ONNX Runtime",
+    "numpy": "NumPy alone (a folder with one small program)",
+}
+_BITS = {8: "8 bits: a quarter of the size", 4: "4 bits: an eighth of the size"}
+
+
+async def open_model_folder(state: AppState) -> None:
+    """Take in a model of another program, from a folder or a GGUF file, and use it."""
+    with opened("Open a model") as dialog:
+        ui.label("A model folder as Transformers writes it, or a .gguf file.").classes("cllm-soft")
+        place = ui.input("Folder or file on this machine", placeholder="~/models/my-model")
+        place.props("outlined autofocus stack-label").classes("w-full")
+        drop = DropPlace(
+            state.workspace, purpose="model", title="Or drop a .gguf file", note="Up to 2 GB."
+        )
+        name = ui.input("Name", placeholder="Made from the folder's name")
+        name.props("outlined dense stack-label").classes("w-full")
+        answer = ui.element("div").props("aria-live=polite").classes("w-full")
+
+        async def submit() -> None:
+            made = await _worked(
+                answer, lambda: _take_in(state, place.value, drop, name.value), "Taking it in …"
+            )
+            if made is not None:
+                dialog.submit(made["name"])
+
+        actions(dialog, "Open it", submit)
+    made = await answered(dialog)
+    if made is not None:
+        await use(made)
+        ui.navigate.to("/")
+
+
+async def _take_in(
+    state: AppState, place: str | None, drop: DropPlace, name: str | None
+) -> dict[str, Any] | None:
+    name = (name or "").strip() or None
+    source = drop.records[0].path if drop.records else None
+    if source is None:
+        given = (place or "").strip()
+        source = Path(given).expanduser()
+        if not given or not source.is_absolute():
+            raise InputError("no full path was given", hint="Begin with / or ~.")
+    elif name is None:
+        name = state.workspace.models.free_name(Path(drop.records[0].name).stem)
+    overwrite = name is not None and state.workspace.models.exists(name)
+    if overwrite and not await ask_overwrite(state.workspace, str(name)):
+        return None
+    known = set(state.workspace.models.names())
+    made = await run.io_bound(import_model, state.workspace, source, name=name, overwrite=overwrite)
+    new = set(state.workspace.models.names()) - known
+    return dict(made or {}) | {"name": name or (new.pop() if new else source.stem)}
+
+
+async def rename(state: AppState, name: str) -> str | None:
+    """Ask for another name and give it."""
+    new = await ask_name(f"Rename {name}", value=name, yes="Rename")
+    if new is None or new == name:
+        return None
+    return await _done(lambda: run.io_bound(rename_model, state.workspace, name, new), new)
+
+
+async def copy_as(state: AppState, name: str) -> str | None:
+    """Ask for a name and keep a copy under it; a taken one is asked about."""
+    free = state.workspace.models.free_name(name)
+    new = await ask_name(
+        f"Save {name} as", value=free, yes="Save", note="A copy; the model itself stays."
+    )
+    if new is None:
+        return None
+    overwrite = new != name and state.workspace.models.exists(new)
+    if overwrite and not await ask_overwrite(state.workspace, new):
+        return None
+    made = await _done(
+        lambda: run.io_bound(save_as, state.workspace, name, new, overwrite=overwrite), new
+    )
+    if made is not None:
+        ui.notify(f"Saved as {made}.", position="bottom")
+    return made
+
+
+async def export(state: AppState, name: str) -> None:
+    """Write the model for another program, compare it there, and hand out the file."""
+    assert set(_TARGETS) == set(get_args(Target))
+    with opened(f"Export {name}") as dialog:
+        ui.label("For which program? It is compared with the original before it is offered.")
+        target = ui.radio(_TARGETS, value="hf").props('aria-label="Program"')
+        answer = ui.element("div").props("aria-live=polite").classes("w-full")
+
+        async def submit() -> None:
+            to = cast("Target", target.value)
+            with state.working(f"Exporting {name}", "/models"):
+                made = await _worked(
+                    answer,
+                    lambda: run.io_bound(export_model, state.workspace, name, to),
+                    "Writing and comparing …",
+                )
+            if made is not None:
+                dialog.submit(made["file"])
+
+        actions(dialog, "Export", submit)
+    file = await answered(dialog)
+    if file is not None:
+        ui.download.file(export_path(state.workspace, file), file)
+        ui.notify(f"{file} is ready.", position="bottom")
+
+
+async def squeeze(state: AppState, name: str) -> str | None:
+    """Make a smaller model of one, under a name of its own."""
+    with opened(f"Squeeze {name}") as dialog:
+        ui.label("A smaller model is made beside it. It writes faster and knows a little less.")
+        bits = ui.radio(_BITS, value=4).props('aria-label="Bits"')
+        answer = ui.element("div").props("aria-live=polite").classes("w-full")
+
+        async def submit() -> None:
+            chosen = cast("Bits", bits.value)
+            free = state.workspace.models.free_name(f"{name}-{chosen}bit")
+            with state.working(f"Squeezing {name}", "/models"):
+                made = await _worked(
+                    answer,
+                    lambda: run.io_bound(
+                        quantise_model, state.workspace, name, bits=chosen, new_name=free
+                    ),
+                    "Squeezing and measuring …",
+                )
+            if made is not None:
+                dialog.submit(free)
+
+        actions(dialog, "Squeeze", submit)
+    made = await answered(dialog)
+    return cast("str | None", made)
+
+
+async def _worked(answer: ui.element, work: Callable[[], Awaitable[Any]], label: str) -> Any | None:
+    """Run some work inside a dialog; what goes wrong is said there."""
+    answer.clear()
+    with answer:
+        waiting = loading(label)
+    try:
+        return await work()
+    except CllmError as error:
+        with answer:
+            error_card(error)
+        return None
+    finally:
+        waiting.delete()
+
+
+async def _done(work: Callable[[], Awaitable[Any]], name: str) -> str | None:
+    try:
+        await work()
+    except CllmError as error:
+        notify_error(error)
+        return None
+    return name

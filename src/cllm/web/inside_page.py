@@ -1,0 +1,112 @@
+"""Look inside: how the model in use reads, and what it has learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+from nicegui import ui
+
+from cllm.web.inside_gates import GatesView
+from cllm.web.inside_reading import ReadingView
+from cllm.web.inside_spirals import SpiralsView
+from cllm.web.inside_words import NeighboursView, RootsView
+from cllm.web.layout import empty, heading, page
+from cllm.web.state import AppState, app_state
+
+_TABS = {
+    "reading": "Reading a text",
+    "neighbours": "Near in meaning",
+    "roots": "Roots and primes",
+    "spirals": "Spirals",
+    "gates": "Gates",
+}
+
+
+@page("Look inside", "/inside")
+async def inside_page(show: str = "reading") -> None:
+    """The views of the model in use."""
+    state = app_state()
+    await InsideView(state, show if show in _TABS else "reading").build()
+
+
+@final
+class InsideView:
+    """Tabs over the views; each looks at the model only when it is first shown."""
+
+    def __init__(self, state: AppState, first: str) -> None:
+        self._state, self._shown = state, first
+        self._model = state.model
+        self._seen: set[str] = set()
+
+    async def build(self) -> None:
+        """Draw it, then fill in the tab that is shown."""
+        self._body()
+        await ui.context.client.connected()
+        if self._model is not None:
+            await self._enter(self._shown)
+        ui.timer(1.0, self._watch_model)
+
+    async def _watch_model(self) -> None:
+        """Another model was chosen in the header."""
+        if self._state.model != self._model:
+            self._model, self._seen = self._state.model, set()
+            self._body.refresh()
+            if self._model is not None:
+                await self._enter(self._shown)
+
+    @ui.refreshable_method
+    def _body(self) -> None:
+        name = self._model
+        if name is None:
+            heading("Look inside")
+            with empty("There is no model yet", "Train one or open a model folder first."):
+                button = ui.button("Models", on_click=lambda: ui.navigate.to("/models"))
+                button.props("unelevated no-caps")
+            return
+        heading("Look inside", f"What {name} expects, where it looks, and what it has learned.")
+        workspace = self._state.workspace
+        self.reading = ReadingView(workspace, name, self._read_anew)
+        self.neighbours = NeighboursView(workspace, name, " river")
+        self.roots = RootsView(workspace, name)
+        self.spirals = SpiralsView(workspace, lambda: self.reading.found)
+        self.gates = GatesView(workspace, name)
+        views: dict[str, Callable[[], None]] = {
+            "reading": self.reading.build,
+            "neighbours": self.neighbours.build,
+            "roots": self.roots.build,
+            "spirals": self.spirals.build,
+            "gates": self.gates.build,
+        }
+        with ui.tabs().props("align=left no-caps mobile-arrows") as tabs:
+            for key, label in _TABS.items():
+                ui.tab(key, label)
+        first = self._shown
+        tabs.set_value(first)
+        tabs.classes("cllm-inside-tabs").on_value_change(lambda event: self._enter(event.value))
+        with ui.tab_panels(tabs, value=first, animated=False).props("keep-alive"):
+            for key in _TABS:
+                with ui.tab_panel(key):
+                    views[key]()
+
+    def _read_anew(self) -> None:
+        self._seen.discard("spirals")
+
+    async def _enter(self, key: str) -> None:
+        """Fill in a view that is shown for the first time."""
+        self._shown = key
+        ui.context.client.run_javascript(f"history.replaceState(history.state, '', '?show={key}')")
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        if key in ("reading", "spirals") and self.reading.found is None:
+            await self.reading.read()
+            self._seen |= {"reading", key}
+        if key == "spirals":
+            await self.spirals.draw()
+        elif key == "neighbours":
+            await self.neighbours.look()
+        elif key == "roots":
+            await self.roots.look()
+        elif key == "gates":
+            await self.gates.load()

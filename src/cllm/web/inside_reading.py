@@ -1,0 +1,119 @@
+"""How a model reads a text: surprise, attention, what each layer would say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, final
+
+from nicegui import ui
+
+from cllm.errors import CllmError
+from cllm.web.layout import error_card, loading
+from cllm.web.theme import DARK, LIGHT, Palette
+from cllm.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cllm.jobs.inspect import Inspection
+
+FIRST_TEXT = "The old man went down to the river, and the river was not there."
+
+# The page of an inspection stands in a frame; it follows the app's theme and grows as it needs.
+_FRAME_SCRIPT = """<script>
+(() => {
+  const outer = parent.document.documentElement, listeners = [];
+  const isDark = () => outer.classList.contains("is-dark");
+  const paint = () => document.documentElement.className = isDark() ? "is-dark" : "is-light";
+  window.matchMedia = () => ({ get matches() { return isDark(); },
+    addEventListener: (_, act) => listeners.push(act) });
+  new MutationObserver(() => { paint(); listeners.forEach((act) => act()); })
+    .observe(outer, { attributes: true, attributeFilter: ["class"] });
+  paint();
+  addEventListener("DOMContentLoaded", () => {
+    const grow = () => frameElement.style.height = `${document.body.scrollHeight + 8}px`;
+    new ResizeObserver(grow).observe(document.body);
+    grow();
+  });
+})();
+</script>"""
+_FRAME_STYLE = "body{padding:.25rem 0 1rem;max-width:none}header h1,header .kicker{display:none}"
+
+
+@final
+class ReadingView:
+    """A text, and what the model makes of it; `found` is what was read last."""
+
+    def __init__(self, workspace: Workspace, model: str, on_found: Callable[[], None]) -> None:
+        self.found: Inspection | None = None
+        self.text, self.window = FIRST_TEXT, 1
+        self._workspace, self._model, self._on_found = workspace, model, on_found
+        self._notice: str | None = None
+
+    def build(self) -> None:
+        """Draw the text field and the place of what comes of it."""
+        with ui.element("div").classes("cllm-ask"):
+            field = ui.textarea("A text for the model to read").bind_value(self, "text")
+            field.props("outlined autogrow").classes("grow")
+            ui.button("Read", on_click=self.read).props("unelevated no-caps")
+        self._place = ui.element("div").classes("cllm-reading")
+
+    async def read(self, _: object = None, *, window: int = 1) -> None:
+        """Let the model read the text."""
+        from cllm.jobs.inspect import inspect
+
+        self.window = window
+        self._place.clear()
+        with self._place:
+            loading(f"{self._model} is reading …")
+        try:
+            found, self._notice = await asyncio.to_thread(
+                inspect, self._model, self.text, workspace=self._workspace, window=window
+            )
+        except CllmError as error:
+            self.found = None
+            self._place.clear()
+            with self._place:
+                error_card(error)
+            return
+        self.found = found
+        self._show(found)
+        self._on_found()
+
+    def _show(self, found: Inspection) -> None:
+        self._place.clear()
+        with self._place:
+            if self._notice:
+                ui.label(self._notice).classes("cllm-hint")
+            with ui.element("div").classes("cllm-flow"):
+                if found.num_windows > 1:
+                    ui.label("Part of the text that is laid open").classes("cllm-hint")
+                    pages = ui.pagination(1, found.num_windows, value=found.window_number)
+                    pages.on_value_change(lambda event: self.read(window=event.value))
+                save = ui.button("Save as a page", icon="download", on_click=self._save)
+                save.props("flat no-caps dense")
+            frame = ui.element("iframe").classes("cllm-inspection")
+            frame.props["title"] = f"How {found.model} reads the text"
+            frame.props["srcdoc"] = framed(found)
+
+    def _save(self) -> None:
+        from cllm.jobs.inspect_page import page
+
+        if self.found is not None:
+            ui.download.content(page(self.found), f"{self._model}-inside.html")
+
+
+def framed(found: Inspection) -> str:
+    """The page of an inspection, dressed to stand inside one of the app's."""
+    from cllm.jobs.inspect_page import page
+
+    dress = f"<style>{_FRAME_STYLE}{_colours(LIGHT, 'light')}{_colours(DARK, 'dark')}</style>"
+    return page(found).replace("</head>", f"{dress}{_FRAME_SCRIPT}</head>", 1)
+
+
+def _colours(look: Palette, name: str) -> str:
+    names = ("paper", "card", "ink", "soft", "line", "accent", "loud")
+    told = "".join(f"--{key}:{getattr(look, key)};" for key in names)
+    serif = '--serif:"Iowan Old Style","Palatino Linotype",Palatino,"Book Antiqua","P052",'
+    serif += '"URW Palladio L","Source Serif 4",Georgia,"DejaVu Serif",serif;'
+    most = "58%" if name == "dark" else "62%"
+    return f":root.is-{name}{{{told}{serif}--most:{most};color-scheme:{name}}}"

@@ -1,0 +1,124 @@
+"""The way to a new training: text, budget, the planner's proposal, go."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from nicegui import run, ui
+
+from cllm.errors import CllmError
+from cllm.jobs.training_service import TrainingRequest, plan_training, start_training
+from cllm.web.dialogs import ask_overwrite
+from cllm.web.layout import error_card, loading, notify_error, text
+from cllm.web.proposal import Budget, Details, show_plan
+from cllm.web.state import AppState
+from cllm.web.text_source import TextSource
+
+
+@final
+class TrainingForm:
+    """A card that makes a model; with a model in use it asks whether to go on with that."""
+
+    def __init__(self, state: AppState, *, asks_how: bool) -> None:
+        self._state = state
+        self._asks_how = asks_how and state.glance.card is not None
+        self._planned: dict[str, Any] | None = None
+        self._uploads: tuple[str, ...] = ()
+
+    async def draw(self) -> None:
+        """Draw it and offer what is there."""
+        with ui.element("div").classes("cllm-form"):
+            with ui.element("div").classes("cllm-stack cllm-form-main"):
+                text("h2", "What should it learn from?")
+                self.source = TextSource(self._state.workspace)
+                self.source.draw()
+            with ui.element("div").classes("cllm-stack cllm-form-side"):
+                text("h2", "How?")
+                self._how()
+                self.budget = Budget()
+                self.name = ui.input("Name", placeholder="Made from the text's name")
+                self.name.props("outlined dense stack-label").classes("w-full")
+                self.details = Details()
+                self.details.draw()
+                with ui.element("div").classes("cllm-flow"):
+                    self.ask = ui.button("See the proposal", on_click=self._plan)
+                    self.ask.props("outline no-caps")
+                    self.go = ui.button("Start training", on_click=self._go)
+                    self.go.props("unelevated no-caps")
+        self.answer = ui.element("div").classes("cllm-answer").props("aria-live=polite")
+        await ui.context.client.connected()
+        await self.source.load()
+
+    def _how(self) -> None:
+        self.how: Any = None
+        card = self._state.glance.card
+        if not self._asks_how or card is None:
+            return
+        options = {"new": "Start a new model", "on": f"Continue {card.name}"}
+        self.how = ui.radio(options, value="new").props('aria-label="New or continue"')
+        self._from = card.name
+
+    def _request(self, *, overwrite: bool = False) -> TrainingRequest:
+        goes_on = self.how is not None and self.how.value == "on"
+        settings = {"train.minutes": float(self.budget.minutes)}
+        chosen = self.details.settings(is_new=not goes_on)
+        if "train.steps" in chosen:
+            settings.clear()
+        source = self.source.chosen()
+        return TrainingRequest(
+            name=(self.name.value or "").strip() or None,
+            settings={**settings, **chosen},
+            from_model=self._from if goes_on else None,
+            overwrite=overwrite,
+            **source,
+        )
+
+    async def _plan(self) -> None:
+        self.answer.clear()
+        with self.answer:
+            waiting = loading("Reading the text and measuring this machine …")
+        self._busy(True)
+        try:
+            with self._state.working("Planning a training", "/training"):
+                told = await run.io_bound(plan_training, self._state.workspace, self._request())
+        except CllmError as error:
+            with self.answer:
+                error_card(error)
+            return
+        finally:
+            waiting.delete()
+            self._busy(False)
+        if told is None:
+            return
+        with self.answer, ui.element("section").classes("cllm-card cllm-stack"):
+            with ui.element("div").classes("cllm-flow"):
+                text("h2", f"Proposal for {told['name']}", "grow")
+                if told["replaces"]:
+                    ui.label("replaces a model").classes("cllm-chip is-bad")
+            show_plan(told)
+            ui.label("Change anything above and ask again, or start.").classes("cllm-hint")
+
+    async def _go(self) -> None:
+        request = self._request()
+        name = request.name
+        if name is not None and self._state.workspace.models.exists(name):
+            if not await ask_overwrite(self._state.workspace, name):
+                return
+            request = self._request(overwrite=True)
+        self._busy(True)
+        try:
+            status = await run.io_bound(start_training, self._state.workspace, request)
+        except CllmError as error:
+            self.answer.clear()
+            with self.answer:
+                error_card(error)
+            notify_error(error)
+            return
+        finally:
+            self._busy(False)
+        if status is not None:
+            ui.navigate.to(f"/training?run={status.id}")
+
+    def _busy(self, is_busy: bool) -> None:
+        for button in (self.ask, self.go):
+            button.set_enabled(not is_busy)

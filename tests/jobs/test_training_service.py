@@ -1,0 +1,364 @@
+"""Trainings in processes of their own: watched, paused, stopped, killed, gone on with."""
+
+import os
+import random
+import signal
+import sys
+import time
+
+import psutil
+import pytest
+
+from cllm.config import Settings, resolve
+from cllm.errors import (
+    ExistsError,
+    InputError,
+    InvalidNameError,
+    NoTextError,
+    NotFoundError,
+    SettingsError,
+)
+from cllm.jobs import training_record as record
+from cllm.jobs import training_service as service
+from cllm.jobs.child_process import NICENESS
+from cllm.jobs.training_service import TrainingRequest
+from cllm.workspace.workspace import Workspace
+
+QUICK = {
+    "model.preset": "tiny",
+    "model.context": 32,
+    "train.batch_size": 4,
+    "train.sample_tokens": 8,
+    "train.precision": "float32",
+    "train.checkpoint_seconds": 0.2,
+}
+LONG = QUICK | {"train.steps": 1_000_000}
+
+
+def some_text(seed=0, lines=300):
+    rng = random.Random(seed)
+    nouns, verbs = ["river", "lantern", "fox", "mountain"], ["sings", "sleeps", "waits"]
+    return "\n".join(
+        f"The {rng.choice(nouns)} {rng.choice(verbs)} near the {rng.choice(nouns)} {number}."
+        for number in range(lines)
+    )
+
+
+@pytest.fixture
+def workspace(home):
+    made = Workspace(home)
+    yield made
+    for run in made.runs.active():
+        with made._database.read() as session:
+            from cllm.workspace.database import RunRow
+
+            pid = session.get_one(RunRow, run.id).pid
+        os.kill(pid, signal.SIGKILL)
+
+
+def pid_of(workspace, run):
+    from cllm.workspace.database import RunRow
+
+    with workspace._database.read() as session:
+        return session.get_one(RunRow, run).pid
+
+
+def wait_for(condition, what, seconds=120.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"it never came to that: {what}")
+
+
+def start(workspace, name, **changed):
+    settings = LONG | changed
+    text = some_text()
+    return service.start_training(
+        workspace, TrainingRequest(name=name, text=text, settings=settings)
+    ).id
+
+
+def wait_for_steps(workspace, run):
+    return wait_for(
+        lambda: (status := service.training_status(workspace, run)).step and status, "a step"
+    )
+
+
+def wait_for_end(workspace, run):
+    return wait_for(
+        lambda: not (status := service.training_status(workspace, run)).is_active and status,
+        "an end",
+    )
+
+
+def weights(workspace, name):
+    return (workspace.models.path(name) / "model.safetensors").read_bytes()
+
+
+def test_a_run_is_watched_from_beginning_to_end(workspace):
+    began = time.time()
+    request = TrainingRequest(name="m", text=some_text(), settings=QUICK | {"train.steps": 40})
+    status = service.start_training(workspace, request)
+    assert (status.state, status.model, status.is_active) == ("preparing", "m", True)
+    assert psutil.Process(pid_of(workspace, status.id)).nice() == NICENESS
+    told = list(record.events(workspace, status.id, poll_s=0.05))
+    kinds = [event["event"] for event in told]
+    for earlier, later in [
+        ("preparing", "prepared"),
+        ("prepared", "planned"),
+        ("planned", "sampled"),
+        ("sampled", "stepped"),
+        ("stepped", "validated"),
+        ("validated", "finished"),
+        ("finished", "ended"),
+    ]:
+        assert kinds.index(earlier) < kinds.index(later)
+    assert told[-1]["state"] == "finished" and kinds.count("ended") == 1
+    steps = [event for event in told if event["event"] == "stepped"]
+    assert steps[-1]["step"] == 40 and steps[-1]["progress"] == 1.0
+    assert steps[-1]["memory_bytes"] > 1_000_000
+    assert all(began <= event["at"] <= time.time() for event in told)
+    middle = told[3]["offset"]
+    assert list(record.events(workspace, status.id, offset=middle)) == told[4:]
+    end = service.training_status(workspace, status.id)
+    assert (end.state, end.step, end.progress, end.error) == ("finished", 40, 1.0, None)
+    assert not end.can_continue and end.remaining_s is None
+    folder = workspace.runs.get(status.id).folder
+    result = record.read_result(folder)
+    assert end.val_bits_per_byte == result["val_bits_per_byte"] > 0
+    curve = record.read_curve(folder)
+    assert [step for step, _ in curve.train] == list(range(1, 41))
+    assert curve.train[-1][1] == pytest.approx(end.bits_per_byte)
+    assert curve.val[-1][0] == 40
+    assert [step for step, _ in record.read_curve(folder, after_step=30).train] == [*range(31, 41)]
+    assert len(record.read_curve(folder, max_points=10).train) == 10
+    assert record.read_samples(folder)[0]["step"] == 0
+    assert "cllm generate m" in record.read_log(folder)
+    assert end.to_json()["started"].startswith("20")
+    with pytest.raises(ExistsError, match="finished"):
+        service.continue_training(workspace, status.id)
+    service.discard_training(workspace, status.id)
+    assert workspace.models.exists("m") and not folder.exists()
+
+
+def test_the_command_is_one_that_a_person_can_type(workspace, cllm_command):
+    settings = QUICK | {
+        "train.steps": 5,
+        "text.hidden": True,
+        "text.gitignore": False,
+        "model.mechanisms": ("schumann",),
+        "train.sample_prompt": "-The fox",
+    }
+    request = TrainingRequest(name="a", text=some_text(), settings=settings)
+    run = service.start_training(workspace, request)
+    assert wait_for_end(workspace, run.id).state == "finished", record.read_log(
+        workspace.runs.get(run.id).folder
+    )
+    words = [word if word != "a" else "b" for word in run.command[1:]]
+    assert cllm_command(*words).returncode == 0
+    assert weights(workspace, "a") == weights(workspace, "b")
+    given = resolve(Settings, settings, environment=os.environ).model_dump(
+        mode="json", exclude_unset=True
+    )
+    assert workspace.runs.get(run.id).settings == given
+
+
+def test_paused_and_resumed_it_is_the_same_run(workspace):
+    steps = {"train.steps": 600}
+    whole = start(workspace, "whole", **steps)
+    assert wait_for_end(workspace, whole).state == "finished"
+    run = start(workspace, "paused", **steps)
+    wait_for_steps(workspace, run)
+    assert service.is_training(workspace)
+    service.pause_training(workspace, run)
+    status = wait_for(
+        lambda: (s := service.training_status(workspace, run)).state == "paused" and s, "a pause"
+    )
+    assert (status.wanted, status.is_active) == ("pause", True)
+    wait_for(lambda: not service.is_training(workspace), "the news of the pause")
+    time.sleep(0.5)
+    again = service.training_status(workspace, run)
+    assert again.step == status.step < 600
+    assert psutil.Process(pid_of(workspace, run)).cpu_percent(0.5) < 20
+    with pytest.raises(ExistsError):
+        start(workspace, "another")
+    service.resume_training(workspace, run)
+    assert wait_for_end(workspace, run).state == "finished"
+    kinds = [event["event"] for event in record.events(workspace, run)]
+    assert kinds.index("paused") < kinds.index("continued")
+    assert weights(workspace, "paused") == weights(workspace, "whole")
+
+
+def test_killed_and_gone_on_with_it_is_the_same_run(workspace):
+    steps = {"train.steps": 600}
+    whole = start(workspace, "whole", **steps)
+    assert wait_for_end(workspace, whole).state == "finished"
+    run = start(workspace, "killed", **steps)
+    checkpoints = workspace.runs.get(run).folder / "checkpoints"
+    wait_for(
+        lambda: any(not path.name.endswith("00000000") for path in checkpoints.glob("step-*")),
+        "a checkpoint",
+    )
+    os.kill(pid_of(workspace, run), signal.SIGKILL)
+    status = wait_for_end(workspace, run)
+    assert (status.state, status.has_crashed, status.can_continue) == ("interrupted", True, True)
+    assert "killed" in status.error
+    assert list(record.events(workspace, run))[-1]["state"] == "interrupted"
+    assert not service.is_training(workspace) or wait_for(
+        lambda: not service.is_training(workspace), "the news of the end"
+    )
+    with pytest.raises(InputError, match="interrupted"):
+        service.pause_training(workspace, run)
+    continued = service.continue_training(workspace, run)
+    assert continued.is_active and not continued.has_crashed
+    assert wait_for_end(workspace, run).state == "finished"
+    assert weights(workspace, "killed") == weights(workspace, "whole")
+
+
+def test_a_stop_keeps_what_was_reached(workspace):
+    run = start(workspace, "stopped")
+    wait_for_steps(workspace, run)
+    service.stop_training(workspace, run)
+    status = wait_for_end(workspace, run)
+    assert (status.state, status.error) == ("finished", None)
+    assert 1 <= status.step < 1_000_000
+    result = record.read_result(workspace.runs.get(run).folder)
+    assert result["state"] == "stopped"
+    workspace.models.check("stopped")
+
+
+def test_a_paused_run_can_be_stopped(workspace):
+    run = start(workspace, "stopped")
+    service.pause_training(workspace, run)
+    wait_for(lambda: service.training_status(workspace, run).state == "paused", "a pause")
+    service.stop_training(workspace, run)
+    assert wait_for_end(workspace, run).state == "finished"
+    workspace.models.check("stopped")
+
+
+def test_what_a_killed_run_has_reached_can_be_kept(workspace):
+    run = start(workspace, "m")
+    reached = wait_for_steps(workspace, run).step
+    service.pause_training(workspace, run)
+    wait_for(lambda: service.training_status(workspace, run).state == "paused", "a pause")
+    os.kill(pid_of(workspace, run), signal.SIGKILL)
+    assert wait_for_end(workspace, run).has_crashed
+    service.stop_training(workspace, run)
+    status = wait_for_end(workspace, run)
+    assert status.state == "finished"
+    assert status.step >= reached
+    workspace.models.check("m")
+
+
+def test_a_wish_of_an_earlier_life_does_not_hold_in_a_terminal(workspace, cllm_command):
+    run = start(workspace, "m", **{"train.steps": 300})
+    service.pause_training(workspace, run)
+    wait_for(lambda: service.training_status(workspace, run).state == "paused", "a pause")
+    os.kill(pid_of(workspace, run), signal.SIGKILL)
+    wait_for_end(workspace, run)
+    done = cllm_command("runs", "resume", run, timeout_s=120)
+    assert done.returncode == 0, done.stderr
+    assert service.training_status(workspace, run).step == 300
+
+
+def test_it_outlives_the_process_that_started_it(workspace, tmp_path):
+    import subprocess
+
+    (tmp_path / "text.txt").write_text(some_text())
+    settings = QUICK | {"train.steps": 500}
+    code = (
+        "from cllm.jobs.training_service import *\n"
+        "from cllm.jobs.training_service import TrainingRequest, start_training\n"
+        "from cllm.jobs.workspace import open_workspace\n"
+        f"request = TrainingRequest(name='m', folder={str(tmp_path / 'text.txt')!r},"
+        f" settings={settings!r})\n"
+        "print(start_training(open_workspace(), request).id)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = done.stdout.strip()
+    assert wait_for_end(workspace, run).state == "finished"
+    assert workspace.models.exists("m")
+
+
+def test_only_one_at_a_time_unless_asked(workspace):
+    first = start(workspace, "first")
+    with pytest.raises(ExistsError, match="first"):
+        start(workspace, "second")
+    assert [status.id for status in service.list_trainings(workspace)] == [first]
+    assert service.active_training(workspace).id == first
+    request = TrainingRequest(name="second", text=some_text(), settings=QUICK | {"train.steps": 1})
+    second = service.start_training(workspace, request, beside_others=True)
+    assert wait_for_end(workspace, second.id).state == "finished"
+    with pytest.raises(ExistsError, match="at work"):
+        service.discard_training(workspace, first)
+    with pytest.raises(ExistsError):
+        service.continue_training(workspace, first)
+
+
+def test_a_text_that_can_not_be_trained_on_says_why(workspace, tmp_path):
+    (tmp_path / "empty").mkdir()
+    request = TrainingRequest(name="m", folder=str(tmp_path / "empty"), settings=QUICK)
+    run = service.start_training(workspace, request).id
+    status = wait_for_end(workspace, run)
+    assert (status.state, status.has_crashed) == ("failed", False)
+    assert str(tmp_path / "empty") in status.error
+    assert list(record.events(workspace, run))[-1]["error"] == status.error
+    with pytest.raises(InputError) as caught:
+        service.plan_training(workspace, request)
+    assert str(tmp_path / "empty") in str(caught.value)
+    assert [known.id for known in workspace.runs.list()] == [run]
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"text": None}, NoTextError),
+        ({"text": "  "}, NoTextError),
+        ({"name": "../up"}, InvalidNameError),
+        ({"settings": {"train.stepz": 3}}, SettingsError),
+        ({"settings": {"train.steps": "many"}}, SettingsError),
+        ({"settings": {"model.mechanisms": ("nothing",)}}, SettingsError),
+        ({"uploads": ("../../etc",)}, NotFoundError),
+        ({"text": None, "folder": "relative"}, InputError),
+        ({"text": None, "folder": "/nowhere/at/all"}, NotFoundError),
+        ({"text": None, "corpus": "none"}, NotFoundError),
+        ({"from_model": "none"}, NotFoundError),
+    ],
+)
+def test_what_is_plainly_wrong_starts_nothing(workspace, changed, error):
+    values = {"name": "m", "text": some_text(), "settings": QUICK} | changed
+    with pytest.raises(error):
+        service.start_training(workspace, TrainingRequest(**values))
+    assert list(workspace.runs.list()) == []
+
+
+def test_the_plan_is_what_is_trained_then(workspace):
+    request = TrainingRequest(text=some_text(), settings=QUICK | {"train.steps": 3})
+    proposed = service.plan_training(workspace, request)
+    assert list(workspace.runs.list()) == []
+    assert (proposed["name"], proposed["replaces"]) == ("pasted", None)
+    assert proposed["plan"]["total_steps"] == 3
+    uploads = tuple(proposed["uploads"])
+    again = TrainingRequest(name=proposed["name"], uploads=uploads, settings=request.settings)
+    run = service.start_training(workspace, again).id
+    assert wait_for_end(workspace, run).state == "finished"
+    [planned] = [e for e in record.events(workspace, run) if e["event"] == "planned"]
+    measured = {"tokens_per_s", "expected_bits_per_byte"}
+    differing = {key for key, value in planned["plan"].items() if proposed["plan"][key] != value}
+    assert differing <= measured
+    assert service.plan_training(workspace, again)["replaces"]["name"] == "pasted"
+
+
+def test_a_model_is_gone_on_with(workspace):
+    first = TrainingRequest(name="m", text=some_text(), settings=QUICK | {"train.steps": 20})
+    wait_for_end(workspace, service.start_training(workspace, first).id)
+    settings = {"train.steps": 5, "train.sample_tokens": 0}
+    second = TrainingRequest(
+        name="m", text=some_text(1), settings=settings, from_model="m", overwrite=True
+    )
+    run = service.start_training(workspace, second).id
+    assert wait_for_end(workspace, run).state == "finished"
+    assert workspace.models.describe("m").run == run

@@ -1,0 +1,128 @@
+"""A real server on this machine's own address, over a home with small models."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from cllm.files import write_json
+from cllm.jobs.serve import address_of, listen, make_server
+from cllm.model import ModelSpec, save_model
+from cllm.server.access import Access, make_access
+from cllm.server.app import create_app
+from cllm.server.limits import Limits
+from cllm.server.texts import Service
+from cllm.text.dialogue import detect_dialogue
+from cllm.text.tokenizers import train_tokenizer
+from cllm.workspace.workspace import Workspace
+
+TEXT = "The river ran past the old mill, and the mill stood still beside the river.\n" * 20
+DIALOGUE = (
+    "Anna: How is the mill?\nBert: It stands.\n\nAnna: And the river?\nBert: It runs.\n\n" * 200
+)
+LIMITS = Limits(memory_bytes=1 << 28, most_slots=4, most_waiting=8)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs in a thread of this process."""
+
+    address: str
+    service: Service
+    access: Access
+
+    def client(self, **more: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.address, timeout=60, **more)
+
+
+def make_model(workspace: Workspace, name: str, *, context: int = 96, seed: int = 0) -> Path:
+    """A model with random weights whose tokens are pieces of `TEXT`."""
+    tokenizer = train_tokenizer(
+        "bpe", lambda: iter([TEXT]), vocab_size=290, num_characters=len(TEXT), progress=None
+    )
+    spec = ModelSpec(
+        vocab_size=tokenizer.vocab_size,
+        width=32,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_width=8,
+        mlp_width=64,
+        context=context,
+    )
+    random = np.random.default_rng(seed)
+    weights = {
+        key: (0.3 * random.standard_normal(shape) + (len(shape) == 1)).astype(np.float32)
+        for key, shape in spec.parameter_shapes().items()
+    }
+    dialogue = detect_dialogue(iter([DIALOGUE])) if name == "talk" else None
+    with workspace.models.write(name) as folder:
+        save_model(folder, spec, weights)
+        tokenizer.save(folder, context=spec.context)
+        write_json(folder / "training.json", {"dialogue": dialogue.to_json() if dialogue else None})
+    return workspace.models.path(name)
+
+
+@contextlib.contextmanager
+def running(
+    workspace: Workspace, *, limits: Limits = LIMITS, access: Access | None = None, **more: Any
+) -> Iterator[Running]:
+    """Serve a workspace while the block lasts."""
+    access = access or make_access("127.0.0.1", api_key=None)
+    app = create_app(workspace, access, limits, **more)
+    with listen("127.0.0.1", 0) as place:
+        server = make_server(app)
+        thread = threading.Thread(target=server.run, args=([place],))
+        thread.start()
+        while not server.started:
+            time.sleep(0.005)
+        try:
+            yield Running(address_of(place), app.state.service, access)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A home with `story`, which knows no dialogue, and `talk`, which does."""
+    made = Workspace(tmp_path_factory.mktemp("served"))
+    make_model(made, "story")
+    make_model(made, "talk", seed=1)
+    return made
+
+
+@pytest.fixture(scope="session")
+def served(workspace: Workspace) -> Iterator[Running]:
+    """A server for everyone on this machine, whose default model is `story`."""
+    with running(workspace, default_model="story") as found:
+        yield found
+
+
+@pytest.fixture
+def client(served: Running) -> Iterator[httpx.Client]:
+    with served.client() as found:
+        yield found
+
+
+@pytest.fixture
+def bounded(workspace: Workspace):
+    """Make a server with other bounds: `bounded(most_waiting=0)`."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**bounds: Any) -> Running:
+            access = bounds.pop("access", None)
+            limits = replace(LIMITS, **bounds)
+            return stack.enter_context(
+                running(workspace, limits=limits, access=access, default_model="story")
+            )
+
+        yield make

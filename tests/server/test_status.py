@@ -1,0 +1,90 @@
+"""Models, properties, figures, and texts as vectors."""
+
+import base64
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from cllm.infer.torch_decoder import TorchDecoder
+from cllm.model.files import load_weights
+from cllm.model.transformer import Transformer
+from cllm.text.tokenizers import Tokenizer
+
+TEXTS = ["The river", "the old mill stood still"]
+
+
+def test_the_models_are_listed(client):
+    listed = client.get("/v1/models").json()
+    assert [entry["id"] for entry in listed["data"]] == ["story", "talk"]
+    assert client.get("/v1/models/talk").json() == listed["data"][1]
+    assert client.get("/v1/models/cllm").json() == listed["data"][0]
+    assert client.get("/v1/models/nobody").status_code == 404
+
+
+def test_health_properties_and_what_is_not_there(client):
+    assert client.get("/health").json() == {"status": "ok"}
+    client.post("/v1/completions", json={"model": "talk", "prompt": "x", "max_tokens": 1})
+    properties = client.get("/props").json()
+    assert properties["default_model"] == "story"
+    loaded = {model["name"]: model for model in properties["loaded_models"]}
+    assert loaded["talk"]["context"] == 96
+    assert loaded["talk"]["is_chat"]
+    missing = client.get("/v1/nonsense")
+    assert missing.status_code == 404
+    assert missing.json()["error"]["type"] == "invalid_request_error"
+
+
+def figures(client):
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {
+        (sample.name, sample.labels.get("outcome")): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.labels.get("endpoint", "completions") == "completions"
+    }
+
+
+def test_the_figures_count_what_was_written(client):
+    client.post("/v1/completions", json={"prompt": "x", "max_tokens": 1})
+    before = figures(client)
+    answer = client.post("/v1/completions", json={"prompt": "The river", "max_tokens": 7}).json()
+    after = figures(client)
+
+    def grown(name, outcome=None):
+        return after[name, outcome] - before[name, outcome]
+
+    assert grown("cllm_generation_tokens_total") == answer["usage"]["completion_tokens"]
+    assert grown("cllm_prompt_tokens_total") == answer["usage"]["prompt_tokens"]
+    assert grown("cllm_time_to_first_token_seconds_count") == 1
+    assert grown("cllm_requests_total", "done") == 1
+    assert after["cllm_requests_running", None] == 0
+
+
+def test_an_embedding_is_the_mean_of_the_torch_models_last_states(client, workspace):
+    folder = workspace.models.path("story")
+    spec, weights = load_weights(folder)
+    model = Transformer(spec, None).eval()
+    model.load_weights(weights)
+    decoder, tokenizer = TorchDecoder(model, 1), Tokenizer.load(folder)
+    found = client.post("/v1/embeddings", json={"model": "story", "input": TEXTS}).json()
+    packed = client.post(
+        "/v1/embeddings", json={"model": "story", "input": TEXTS, "encoding_format": "base64"}
+    ).json()
+    num_tokens = 0
+    for text, entry, other in zip(TEXTS, found["data"], packed["data"], strict=True):
+        ids = np.asarray(tokenizer.encode(text), np.int32)
+        num_tokens += len(ids)
+        expected = decoder.observe(ids).hidden[-1].mean(axis=0)
+        np.testing.assert_allclose(entry["embedding"], expected, rtol=1e-3, atol=1e-3)
+        assert (
+            np.frombuffer(base64.b64decode(other["embedding"]), "<f4").tolist()
+            == (entry["embedding"])
+        )
+    assert found["usage"] == {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+
+
+def test_texts_that_have_no_vector_are_refused(client):
+    for given in ([], [[]], [[10**6]], "the mill " * 200):
+        answer = client.post("/v1/embeddings", json={"input": given})
+        assert answer.status_code == 400, given
+        assert answer.json()["error"]["message"]

@@ -1,0 +1,106 @@
+"""The frame of every page: theme, widths, keyboard, what it asks for, who gets in."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+from tests.web.conftest import WIDTHS, entered, is_within_width, open_app, serious, watch
+
+PAGES = ("/models", "/training", "/chat", "/write", "/inside", "/benchmarks")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_shows_the_model_in_use_with_size_and_state(model, page, path):
+    page.goto(path)
+    switcher = page.get_by_role("button", name=re.compile("Model in use"))
+    expect(switcher).to_contain_text(model)
+    expect(switcher).to_contain_text("kB")
+    expect(switcher).to_contain_text("ready")
+    expect(page.locator(f'.cllm-nav a[href="{path}"]')).to_have_attribute("aria-current", "page")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_sticks_out_and_axe_finds_nothing_serious(
+    model, app, browser, tmp_path, scheme, width
+):
+    options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+    tab = entered(browser, app, **options)
+    problems: list[str] = []
+    watch(tab, app, problems)
+    folder = os.environ.get("CLLM_SCREENSHOTS", str(tmp_path))
+    for path in ("/models", "/training"):
+        tab.goto(path)
+        tab.locator("#content").wait_for()
+        tab.wait_for_timeout(500)
+        assert is_within_width(tab), path
+        assert serious(tab) == [], path
+        tab.screenshot(path=f"{folder}/{path.strip('/')}-{scheme}-{width}.png")
+    tab.context.close()
+    assert problems == []
+
+
+def test_theme_follows_the_system_until_it_is_chosen(model, page):
+    page.emulate_media(color_scheme="dark")
+    page.goto("/models")
+    body = page.locator("body")
+    expect(body).to_have_css("background-color", "rgb(12, 16, 32)")
+    page.emulate_media(color_scheme="light")
+    expect(body).to_have_css("background-color", "rgb(248, 243, 232)")
+    button = page.locator(".cllm-theme")
+    button.click()
+    expect(button).to_have_attribute("aria-label", "Theme: light")
+    button.click()
+    expect(button).to_have_attribute("aria-label", "Theme: dark")
+    expect(body).to_have_css("background-color", "rgb(12, 16, 32)")
+    page.reload()
+    expect(body).to_have_css("background-color", "rgb(12, 16, 32)")
+    page.locator(".cllm-theme").click()
+    expect(page.locator(".cllm-theme")).to_have_attribute("aria-label", "Theme: as the system")
+
+
+def test_keyboard_reaches_content_and_switcher(model, page):
+    page.goto("/models")
+    expect(page.get_by_role("heading", name="Models", exact=True)).to_be_visible()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+    switcher = page.get_by_role("button", name=re.compile("Model in use"))
+    switcher.focus()
+    page.keyboard.press("Enter")
+    item = page.get_by_role("menuitem", name=re.compile(model)).or_(
+        page.locator(".q-menu .q-item", has_text=model)
+    )
+    expect(item.first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(item.first).to_be_hidden()
+
+
+def test_only_who_opened_it_gets_in(model, app):
+    assert httpx.get(f"{app.url}/models").status_code == 401
+    assert httpx.get(f"{app.url}/models?token=guessed").status_code == 401
+    headers = {"Host": "rebound.example"}
+    assert httpx.get(f"{app.url}/models", headers=headers).status_code == 403
+
+
+def test_key_of_the_cookies_is_for_the_owner_alone(model, app):
+    key = app.home / "browser.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert len(key.read_text()) >= 32
+
+
+def test_app_serves_its_first_page_soon(tmp_path):
+    # Three seconds are promised on an idle machine; here other work may go on.
+    began = time.monotonic()
+    with open_app(tmp_path / "home") as running:
+        answer = httpx.get(running.link, follow_redirects=True)
+        assert answer.status_code == 200
+        assert "Create your first model" in answer.text
+    assert time.monotonic() - began < 30

@@ -1,0 +1,270 @@
+"""Look inside: what lies near a token, what gates learned, and the vocabulary on a spiral."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from playwright.sync_api import Page, expect
+from tests.web.conftest import WIDTHS, is_within_width, serious
+
+from cllm.errors import InputError
+from cllm.jobs.inspect import inspect
+from cllm.model import ModelSpec, save_model
+from cllm.model.mechanisms.gamma import Gamma
+from cllm.model.mechanisms.schumann import Schumann
+from cllm.text.tokenizers import train_tokenizer
+from cllm.web.gates import learned_gates
+from cllm.web.inside_reading import framed
+from cllm.web.inside_spirals import options
+from cllm.web.knowledge import expected_bits, known_spiral, surprise_bits
+from cllm.web.neighbours import nearest_tokens, plane
+from cllm.workspace.workspace import Workspace
+
+TEXT = "The river ran past the old mill, and the mill stood still beside the river.\n" * 20
+
+
+def make(workspace: Workspace, name: str, mechanisms: tuple[object, ...] = ()) -> np.ndarray:
+    """A model with random weights; returns its table of embeddings."""
+    tokenizer = train_tokenizer(
+        "bpe", lambda: iter([TEXT]), vocab_size=290, num_characters=len(TEXT), progress=None
+    )
+    spec = ModelSpec(
+        vocab_size=tokenizer.vocab_size,
+        width=16,
+        layers=2,
+        heads=2,
+        kv_heads=2,
+        head_width=8,
+        mlp_width=32,
+        context=64,
+        mechanisms=mechanisms,  # type: ignore[arg-type]
+    )
+    random = np.random.default_rng(0)
+    weights = {
+        key: (0.3 * random.standard_normal(shape) + (len(shape) == 1)).astype(np.float32)
+        for key, shape in spec.parameter_shapes().items()
+    }
+    for layer in range(2):
+        if mechanisms:
+            weights[f"mechanisms.gamma.{layer}.weight"][:] = 0.0
+            weights[f"mechanisms.gamma.{layer}.weight"][1] = 3.0
+            weights[f"mechanisms.schumann.{layer}.strength"][:] = (0.5, -0.25)
+    with workspace.models.write(name) as folder:
+        save_model(folder, spec, weights)
+        tokenizer.save(folder, context=spec.context)
+    return weights["embedding.weight"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("inside"))
+
+
+@pytest.fixture(scope="module")
+def table(workspace: Workspace) -> np.ndarray:
+    return make(workspace, "plain")
+
+
+# Nearest tokens
+
+
+def test_the_nearest_tokens_are_those_with_the_greatest_cosine(
+    workspace: Workspace, table: np.ndarray
+) -> None:
+    found = nearest_tokens(workspace, "plain", " river", limit=5)
+    assert found.pieces == [" river"]
+    own = found.nearest[0]
+    assert (own.text, own.cosine) == (" river", pytest.approx(1.0, abs=1e-6))
+    row = table[own.token_id].astype(np.float64)
+    every = table @ row / (np.linalg.norm(table, axis=1) * np.linalg.norm(row))
+    best = sorted(every.tolist(), reverse=True)[:6]
+    assert [n.cosine for n in found.nearest] == pytest.approx(best, abs=1e-5)
+    assert len({n.token_id for n in found.nearest}) == 6
+
+
+def test_of_a_text_with_several_tokens_each_can_be_looked_up(
+    workspace: Workspace, table: np.ndarray
+) -> None:
+    first = nearest_tokens(workspace, "plain", "The river")
+    second = nearest_tokens(workspace, "plain", "The river", piece=1)
+    assert "".join(first.pieces) == "The river"
+    assert second.nearest[0].text == first.pieces[1]
+    with pytest.raises(InputError, match="nothing to look up"):
+        nearest_tokens(workspace, "plain", "")
+
+
+def test_points_of_a_plane_keep_their_distances() -> None:
+    # Turned into five dimensions and moved: what lies in a plane is shown whole.
+    flat = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0], [3.0, 4.0]])
+    turn, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((5, 5)))
+    places, share = plane(flat @ turn[:2] + 7.0)
+    assert share == pytest.approx(1.0)
+    assert np.linalg.norm(places[0] - places[3]) == pytest.approx(5.0)
+    assert np.linalg.norm(places[0] - places[1]) == pytest.approx(3.0)
+
+
+# Gates
+
+
+def test_gates_are_told_with_where_they_began(workspace: Workspace) -> None:
+    make(workspace, "gated", (Schumann(), Gamma()))
+    schumann, gamma = learned_gates(workspace, "gated")
+    assert (schumann.name, gamma.name) == ("schumann", "gamma")
+    strength = next(gate for gate in schumann.gates if gate.name == "strength")
+    assert strength.values == [[0.5, -0.25], [0.5, -0.25]]
+    assert strength.begin == 0.0
+    # √((0.25 + 0.0625) / 2)
+    assert strength.change == pytest.approx(math.sqrt(0.15625))
+    [weight] = gamma.gates
+    assert weight.shape == (2, 16)
+    # 32 numbers a layer: each is shown.
+    assert weight.values[0][:16] == [0.0] * 16
+    assert weight.values[1][16:] == [3.0] * 16
+    offset = next(gate for gate in schumann.gates if gate.name == "offset")
+    assert offset.begin == 2.0
+
+
+def test_a_plain_model_has_no_gates(workspace: Workspace, table: np.ndarray) -> None:
+    assert learned_gates(workspace, "plain") == []
+
+
+# The spirals
+
+
+def test_what_is_expected_is_the_mean_of_the_predictions() -> None:
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]])).astype(np.float32)
+    found = SimpleNamespace(window=SimpleNamespace(logits=logits), spellings=[b"a", b"b", b"c"])
+    bits = expected_bits.__wrapped__(found) if hasattr(expected_bits, "__wrapped__") else None
+    if bits is None:
+        pytest.fail("the check of types is off")
+    # Means 0.375, 0.25, 0.375.
+    assert bits == pytest.approx([-math.log2(0.375), 2.0, -math.log2(0.375)], abs=1e-5)
+
+
+def test_surprise_is_that_of_the_text_and_of_no_other_token(
+    workspace: Workspace, table: np.ndarray
+) -> None:
+    found, _ = inspect("plain", "The river ran past the river", workspace=workspace, threads=1)
+    bits = surprise_bits(found)
+    for token in set(found.ids.tolist()):
+        assert bits[token] == pytest.approx(found.bits[found.ids == token].mean())
+    assert np.isnan(bits).sum() == len(bits) - len(set(found.ids.tolist()))
+
+
+@pytest.mark.parametrize("spiral", ["ulam", "golden"])
+def test_a_token_stands_on_the_place_of_its_number(
+    workspace: Workspace, table: np.ndarray, spiral: str
+) -> None:
+    found, _ = inspect("plain", "The river ran", workspace=workspace, threads=1)
+    known = known_spiral(workspace, found, spiral=spiral, colour="expected")  # type: ignore[arg-type]
+    assert not known.is_by_frequency
+    assert known.token_ids.tolist() == list(range(len(table)))
+    primes = [2, 3, 5, 7, 11, 13, 17, 19]
+    assert (np.flatnonzero(known.is_prime[:20]) + 1).tolist() == primes
+    if spiral == "ulam":
+        # OEIS A174344 and A274923, the first nine points.
+        assert known.places[:9].tolist() == [
+            [0, 0], [1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0], [-1, -1], [0, -1], [1, -1],
+        ]  # fmt: skip
+    else:
+        radii = np.hypot(*known.places.T)
+        count = len(table)
+        assert radii == pytest.approx(np.sqrt(np.arange(1, count + 1) / count))
+
+
+def test_a_picture_has_a_point_for_each_token_or_for_the_primes_alone(
+    workspace: Workspace, table: np.ndarray
+) -> None:
+    found, _ = inspect("plain", "The river ran", workspace=workspace, threads=1)
+    known = known_spiral(workspace, found, spiral="golden", colour="surprise")
+    everything = options(known, has_others=True, dark=False)["series"][0]["data"]
+    primes = options(known, has_others=False, dark=True)["series"][0]["data"]
+    assert len(everything) == len(table)
+    # 61 primes up to 290: π(290).
+    assert (len(table), len(primes)) == (290, 61)
+    coloured = [point for point in everything if point["value"][2] is not None]
+    assert len(coloured) == len(set(found.ids.tolist()))
+
+
+# The page of a reading
+
+
+def test_a_reading_follows_the_theme_of_the_app_and_asks_nobody(
+    workspace: Workspace, table: np.ndarray
+) -> None:
+    found, _ = inspect("plain", "</script> ran", workspace=workspace, threads=1)
+    made = framed(found)
+    head, _, body = made.partition("</head>")
+    assert "is-dark" in head
+    assert "default-src 'none'" in head
+    assert 'src="http' not in made
+    # The text's own markup stays text.
+    assert body.count("</script>") == 2
+
+
+@given(st.integers(1, 4))
+def test_the_plane_of_a_single_point_is_whole(count: int) -> None:
+    places, share = plane(np.ones((count, 3)))
+    assert share == 1.0
+    assert np.abs(places).max() < 1e-12
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose model in use has gates."""
+    home = tmp_path_factory.mktemp("seen") / "cllm-home"
+    make(Workspace(home), "gated", (Schumann(), Gamma()))
+    return home
+
+
+def test_each_view_shows_the_model_in_use(page: Page) -> None:
+    page.goto("/inside")
+    reading = page.frame_locator("iframe")
+    expect(reading.get_by_text("Where it looks")).to_be_visible()
+    # Two layers of two heads.
+    expect(reading.locator("#heads button")).to_have_count(4)
+    page.get_by_role("tab", name="Near in meaning").click()
+    expect(page.get_by_text("A map of them")).to_be_visible()
+    expect(page.locator(".cllm-bars li").first).to_be_visible()
+    page.get_by_role("tab", name="Roots and primes").click()
+    expect(page.get_by_text("The largest families")).to_be_visible()
+    page.get_by_role("tab", name="Spirals").click()
+    expect(page.get_by_role("img", name="golden spiral of 290 tokens")).to_be_visible()
+    page.get_by_role("button", name="Ulam’s spiral").click()
+    expect(page.get_by_role("img", name="ulam spiral of 290 tokens")).to_be_visible()
+    page.get_by_role("tab", name="Gates").click()
+    expect(page.get_by_role("img", name="gamma weight")).to_be_visible()
+
+
+def test_the_reading_is_dark_where_the_app_is(page: Page) -> None:
+    page.goto("/inside")
+    body = page.frame_locator("iframe").locator("body")
+    expect(body).to_have_css("background-color", "rgb(248, 243, 232)")
+    page.evaluate("cllmTheme('dark')")
+    expect(body).to_have_css("background-color", "rgb(12, 16, 32)")
+
+
+@pytest.mark.parametrize("view", ["reading", "neighbours", "roots", "spirals", "gates"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_at_every_width_nothing_sticks_out_and_axe_finds_nothing(
+    page: Page, view: str, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(f"/inside?show={view}")
+    shown = {
+        "reading": "iframe",
+        "neighbours": ".cllm-chart svg",
+        "roots": ".cllm-family",
+        "spirals": ".cllm-square svg",
+        "gates": ".cllm-card svg",
+    }
+    expect(page.locator(shown[view]).first).to_be_visible()
+    assert is_within_width(page)
+    assert serious(page) == []

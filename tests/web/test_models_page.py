@@ -1,0 +1,141 @@
+"""Models: cards, names, copies, the trash, comparing, taking in and giving away."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import expect
+from tests.web.conftest import serious
+
+
+def card(page, name):
+    return page.locator("article.cllm-model").filter(
+        has=page.get_by_role("heading", name=name, exact=True)
+    )
+
+
+def choose(page, name, action):
+    page.get_by_role("button", name=f"More for {name}", exact=True).click()
+    page.locator(".q-menu .q-item", has_text=re.compile(f"^{action}$")).click()
+
+
+@pytest.fixture
+def models(model, app, page):
+    """The page with the one model it began with."""
+    home = app.home / "models"
+    for folder in home.iterdir():
+        if folder.name != model:
+            shutil.rmtree(folder)
+    page.goto("/models")
+    expect(page.locator("article.cllm-model")).to_have_count(1)
+    expect(card(page, model)).to_contain_text("in use")
+    return page
+
+
+def test_card_tells_size_data_figures_date_and_a_sample(model, models):
+    shown = card(models, model)
+    for name in ("Size", "Parameters", "Bits per byte", "Made", "Learned from"):
+        expect(shown.locator("dt", has_text=re.compile(f"^{name}$"))).to_be_visible()
+    expect(shown).to_contain_text("tales.txt")
+    expect(shown).to_contain_text("in use")
+    expect(shown.locator(".cllm-model-sample")).to_contain_text(re.compile(r"\w"))
+
+
+def test_duplicate_rename_delete_and_undo(model, models, app):
+    choose(models, model, "Duplicate")
+    expect(card(models, "tales-2")).to_be_visible()
+    choose(models, "tales-2", "Rename")
+    dialog = models.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("bad/name")
+    dialog.get_by_role("button", name="Rename").click()
+    expect(dialog).to_contain_text("can't be the name of a model")
+    dialog.get_by_label("Name").fill("songs")
+    # What lies under the backdrop is not to be read now.
+    assert serious(models, ".q-dialog") == []
+    dialog.get_by_role("button", name="Rename").click()
+    expect(card(models, "songs")).to_be_visible()
+    expect(card(models, "tales-2")).to_have_count(0)
+    choose(models, "songs", "Delete")
+    expect(card(models, "songs")).to_have_count(0)
+    assert not (app.home / "models" / "songs").exists()
+    models.get_by_role("button", name="Undo").click()
+    expect(card(models, "songs")).to_be_visible()
+    assert (app.home / "models" / "songs").is_dir()
+
+
+def test_overwriting_asks_and_names_what_is_lost(model, models, app):
+    choose(models, model, "Duplicate")
+    expect(card(models, "tales-2")).to_be_visible()
+    before = (app.home / "models" / "tales-2").stat().st_ino
+    choose(models, model, "Save as")
+    models.get_by_role("dialog").get_by_label("Name").fill("tales-2")
+    models.get_by_role("button", name="Save", exact=True).click()
+    question = models.get_by_role("dialog").filter(has_text="Replace tales-2?")
+    expect(question).to_contain_text("kB")
+    expect(question).to_contain_text("bits per byte")
+    question.get_by_role("button", name="Cancel").click()
+    expect(question).to_be_hidden()
+    assert (app.home / "models" / "tales-2").stat().st_ino == before
+    choose(models, model, "Save as")
+    models.get_by_role("dialog").get_by_label("Name").fill("tales-2")
+    models.get_by_role("button", name="Save", exact=True).click()
+    models.get_by_role("button", name="Replace it").click()
+    expect(models.get_by_text("Saved as tales-2.")).to_be_visible()
+    assert (app.home / "models" / "tales-2").stat().st_ino != before
+    assert any(path.is_dir() for path in (app.home / "trash").iterdir())
+
+
+def test_another_model_is_used_from_its_card_and_the_header(model, models):
+    choose(models, model, "Duplicate")
+    models.get_by_role("button", name="Use it: tales-2").click()
+    switcher = models.get_by_role("button", name=re.compile("Model in use"))
+    expect(switcher).to_contain_text("tales-2")
+    expect(switcher).to_contain_text("ready")
+    switcher.click()
+    models.locator(".q-menu .q-item").filter(has=models.get_by_text(model, exact=True)).click()
+    expect(switcher.locator(".cllm-switcher-name")).to_have_text(model)
+    models.reload()
+    expect(switcher.locator(".cllm-switcher-name")).to_have_text(model)
+
+
+def test_two_models_are_compared_and_write_the_same(model, models):
+    choose(models, model, "Duplicate")
+    expect(card(models, "tales-2")).to_be_visible()
+    choose(models, model, "Compare with another")
+    dialog = models.get_by_role("dialog")
+    expect(dialog.get_by_role("columnheader", name="tales-2")).to_be_visible()
+    dialog.get_by_label("The same beginning for both").fill("The fox")
+    dialog.get_by_role("button", name="Let both write").click()
+    samples = dialog.locator(".cllm-sample")
+    expect(samples.nth(1)).to_have_text(re.compile("^The fox.+", re.S))
+    # A copy with the same seed.
+    assert samples.nth(0).inner_text() == samples.nth(1).inner_text()
+
+
+def test_export_is_downloaded_and_opened_again(model, models, tmp_path):
+    choose(models, model, "Export")
+    dialog = models.get_by_role("dialog")
+    dialog.get_by_role("radio", name=re.compile("GGUF")).click()
+    with models.expect_download(timeout=120_000) as coming:
+        dialog.get_by_role("button", name="Export").click()
+    file = tmp_path / "tales.gguf"
+    coming.value.save_as(file)
+    assert file.read_bytes()[:4] == b"GGUF"
+    models.get_by_role("button", name="Open a model", exact=True).click()
+    dialog = models.get_by_role("dialog")
+    dialog.locator("input[type=file]").set_input_files(file)
+    expect(dialog.locator(".cllm-files li")).to_contain_text("tales.gguf")
+    dialog.get_by_label("Name").fill("back")
+    dialog.get_by_role("button", name="Open it").click()
+    switcher = models.get_by_role("button", name=re.compile("Model in use"))
+    expect(switcher).to_contain_text("back", timeout=120_000)
+
+
+def test_what_is_no_model_is_refused_in_words(model, models, tmp_path):
+    models.get_by_role("button", name="Open a model", exact=True).click()
+    dialog = models.get_by_role("dialog")
+    dialog.get_by_label("Folder or file on this machine").fill(str(tmp_path / "nothing"))
+    dialog.get_by_role("button", name="Open it").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("There is no such file or folder")

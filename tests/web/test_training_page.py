@@ -1,0 +1,170 @@
+"""Train: the first model from nothing, and runs that are paused, resumed, stopped, killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import psutil
+import pytest
+from playwright.sync_api import expect
+from tests.web.conftest import PATIENCE_MS, entered, open_app, serious, tales, train
+
+LONG = 3 * PATIENCE_MS
+
+
+def at_work(home):
+    """The process of the training below a home."""
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        known = process.info["environ"] or {}
+        if known.get("CLLM_HOME") == str(home) and "train" in (process.info["cmdline"] or []):
+            return process
+    return None
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """End what a failed test leaves at work."""
+    yield
+    if "app" in request.fixturenames:
+        found = at_work(request.getfixturevalue("app").home)
+        if found is not None:
+            found.kill()
+
+
+def fill_in(page, name, *, steps):
+    page.get_by_label("Text", exact=True).fill(tales(lines=600))
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_text("Choose more yourself").click()
+    page.get_by_label("Context (tokens)").fill("32")
+    page.get_by_label("Batch (windows)").fill("4")
+    page.get_by_label("Steps, instead of a time").fill(str(steps))
+    page.get_by_role("combobox", name="Size").click()
+    page.get_by_role("option", name="Tiny").click()
+
+
+def start(page):
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url("**/training?run=*")
+
+
+def test_from_nothing_to_a_first_model(tmp_path, browser):
+    with open_app(tmp_path / "home") as running:
+        page = entered(browser, running, viewport={"width": 390, "height": 844})
+        expect(page.get_by_role("heading", name="Create your first model")).to_be_visible()
+        assert serious(page) == []
+        fill_in(page, "first", steps=8)
+        page.get_by_role("button", name="See the proposal").click()
+        proposal = page.locator(".cllm-answer")
+        expect(proposal).to_contain_text("Proposal for first", timeout=LONG)
+        expect(proposal).to_contain_text("8 steps")
+        start(page)
+        expect(page.get_by_role("heading", name="Before and after")).to_be_visible(timeout=LONG)
+        expect(page.get_by_role("heading", name="Is it copying?")).to_be_visible()
+        assert (running.home / "models" / "first" / "model.safetensors").exists()
+        assert serious(page) == []
+        page.get_by_role("button", name="Use it", exact=True).click()
+        page.wait_for_url(re.compile("/(write|chat)$"))
+        page.context.close()
+
+
+def test_files_are_taken_in_and_others_refused(model, page, tmp_path):
+    good, bad = tmp_path / "notes.md", tmp_path / "picture.png"
+    good.write_text("# Notes\n\n" + tales(), encoding="utf-8")
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    page.goto("/training")
+    page.get_by_role("tab", name="Files").click()
+    place = page.locator(".cllm-drop input[type=file]")
+    place.set_input_files(good)
+    files = page.locator(".cllm-files li")
+    expect(files).to_have_count(1)
+    expect(files).to_contain_text("notes.md")
+    place.set_input_files(bad)
+    expect(page.get_by_text(re.compile("picture.png"))).to_be_visible()
+    expect(files).to_have_count(1)
+    assert serious(page) == []
+    page.get_by_role("button", name="Leave out notes.md").click()
+    expect(files).to_have_count(0)
+
+
+def test_nothing_to_learn_from_is_said(model, page):
+    page.goto("/training")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("alert").first).to_contain_text("There is no text to train on")
+
+
+def test_run_is_paused_resumed_and_stopped_with_what_it_reached(model, app, page):
+    page.goto("/training")
+    expect(page.get_by_role("radio", name=f"Continue {model}")).to_be_visible()
+    fill_in(page, "long", steps=1_000_000)
+    start(page)
+    state = page.locator(".cllm-heading [role=status]")
+    expect(state).to_contain_text("Training", timeout=LONG)
+    expect(page.locator(".cllm-running")).to_contain_text("long")
+    step = page.locator(".cllm-live-facts div", has_text=re.compile("^Step")).locator("dd")
+    expect(step).to_have_text(re.compile(r"\d"), timeout=LONG)
+    page.get_by_role("button", name="Pause").click()
+    expect(state).to_contain_text("Paused", timeout=LONG)
+    # Any page tells of it.
+    page.goto("/models")
+    expect(page.locator(".cllm-running")).to_contain_text("long: paused")
+    page.locator(".cllm-running").click()
+    page.get_by_role("button", name="Resume").click()
+    expect(state).to_contain_text("Training", timeout=LONG)
+    page.get_by_role("button", name="Stop and keep").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop and keep").click()
+    expect(state).to_have_text("Finished", timeout=LONG)
+    assert (app.home / "models" / "long" / "model.safetensors").exists()
+
+
+def test_killed_run_says_so_and_goes_on(model, app, page):
+    page.goto("/training?new=true")
+    fill_in(page, "killed", steps=1_000_000)
+    start(page)
+    state = page.locator(".cllm-heading [role=status]")
+    expect(state).to_contain_text("Training", timeout=LONG)
+    at_work(app.home).send_signal(signal.SIGKILL)
+    expect(state).to_have_text("Crashed", timeout=LONG)
+    expect(page.get_by_role("alert")).to_contain_text("The training has crashed")
+    assert serious(page) == []
+    page.get_by_role("button", name="Continue").click()
+    expect(state).to_contain_text("Training", timeout=LONG)
+    page.get_by_role("button", name="Stop and keep").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop and keep").click()
+    expect(state).to_have_text("Finished", timeout=LONG)
+
+
+def test_taken_name_is_asked_about_before_training(model, app, page):
+    before = (app.home / "models" / model / "model.safetensors").stat().st_mtime_ns
+    page.goto("/training?new=true")
+    page.get_by_label("Text", exact=True).fill(tales())
+    page.get_by_label("Name", exact=True).fill(model)
+    page.get_by_role("button", name="Start training").click()
+    question = page.get_by_role("dialog").filter(has_text=f"Replace {model}?")
+    expect(question).to_contain_text("what it learned from tales.txt")
+    question.get_by_role("button", name="Cancel").click()
+    assert "run=" not in page.url
+    assert (app.home / "models" / model / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_training_outlives_the_app(tmp_path, browser):
+    home = tmp_path / "home"
+    train(home, "tales")
+    with open_app(home) as running:
+        page = entered(browser, running)
+        page.goto("/training")
+        fill_in(page, "on", steps=1_000_000)
+        start(page)
+        state = page.locator(".cllm-heading [role=status]")
+        expect(state).to_contain_text("Training", timeout=LONG)
+        page.context.close()
+    process = at_work(home)
+    assert process is not None and process.is_running()
+    try:
+        with open_app(home) as running:
+            page = entered(browser, running)
+            expect(page.locator(".cllm-running")).to_contain_text("on:")
+            page.context.close()
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
