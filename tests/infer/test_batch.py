@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cllm.config import GenerateSettings
+from cllm.errors import SettingsError
 from cllm.infer.batch import Batch, write_all
 from cllm.infer.completion import Completion
 from cllm.infer.passage import Drafting, Passage
@@ -100,6 +101,26 @@ def test_what_fails_in_one_text_leaves_the_others(counting, tokenizer_of):
         batch.step()
     assert (bad.finish, str(bad.error), bad.ids) == ("error", "no third token", [51, 52])
     assert (good.finish, good.ids) == ("length", [11, 12, 13, 14, 15])
+
+
+def test_a_text_for_which_no_token_is_left_ends_alone(open_decoder, tokenizer_of):
+    tokenizer = tokenizer_of("bytes")
+    slots = Slots(open_decoder(2))
+    nothing = tuple(f"#{token}=-inf" for token in range(SPEC.vocab_size))
+    settings = GenerateSettings(max_tokens=12, seed=1)
+    stuck = Passage(
+        slots.decoder, tokenizer, [1, 2], settings.model_copy(update={"logit_bias": nothing})
+    )
+    other = Passage(slots.decoder, tokenizer, [3, 4], settings)
+    batch = Batch(slots)
+    assert batch.add(stuck)
+    assert batch.add(other)
+    while batch.going:
+        batch.step()
+    assert stuck.finish == "error"
+    assert isinstance(stuck.error, SettingsError)
+    alone = Completion(Slots(open_decoder(1)), tokenizer, [3, 4], settings).run()
+    assert other.text == alone.text
 
 
 def test_a_failing_decoder_ends_all_and_forgets(counting, tokenizer_of):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int32
 
 from cllm.config import GenerateSettings
+from cllm.errors import SettingsError
 from cllm.infer.choices import make_choice
 from cllm.infer.constraints import Constraint
 from cllm.infer.decoder import Decoder
@@ -207,6 +208,10 @@ class Passage:
             return self._end("cancelled")
         if stream.finish == "eos":
             return self._end("end of text")
+        if stream.finish == "stuck":
+            hint = "Take back some of the bias and penalties; else train the model anew."
+            message = "no token may come next, or what the model computes is not finite"
+            raise SettingsError(message, hint=hint)
         if stream.finish == "length":
             if self._num_chosen == self._max_tokens:
                 return self._end("length")

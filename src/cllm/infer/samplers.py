@@ -205,9 +205,11 @@ def choose(
 ) -> int:
     """The next token; of a temperature of 0 the likeliest, whatever `uniform` ∈ [0, 1) is.
 
-    At least one token must be left by bias and mask.
+    None (−1) where bias and mask leave no token, or a logit is not a number.
     """
     exact = keep_masked(add_bias(logits.astype(np.float64), choice.bias), mask)
+    if not np.isfinite(exact.max()):
+        return -1
     exact = penalise(exact, choice, seen=seen, written=written)
     if choice.temperature == 0.0:
         return greedy(exact)

@@ -36,12 +36,7 @@ def write(
 
 
 def append(stream: Stream, logits: Float32[np.ndarray, " V"]) -> None:
-    """Choose the token after the pending ones, which have been fed, and append it.
-
-    Raises: ValueError where there is nothing to choose from.
-    """
-    if not np.isfinite(logits).any():
-        raise ValueError("the model's logits are not finite")
+    """Choose the token after the pending ones, which have been fed, and append it."""
     place = len(stream.ids)
     token_id = samplers.choose(
         logits,
@@ -51,8 +46,8 @@ def append(stream: Stream, logits: Float32[np.ndarray, " V"]) -> None:
         written=stream.written,
         mask=stream.mask,
     )
-    if token_id == stream.eos_id:
-        stream.pending, stream.finish = [], "eos"
+    if token_id < 0 or token_id == stream.eos_id:
+        stream.pending, stream.finish = [], "eos" if token_id >= 0 else "stuck"
         return
     stream.pending = [token_id]
     stream.ids.append(token_id)

@@ -325,7 +325,7 @@ class Decoder:
         Each step feeds what is pending and appends a token to each stream whose pending tokens
         have all been fed; at least one step is done. A non-zero number in `cancelled`, which
         another thread may write, ends it within a token. Returns the number of steps.
-        Raises: ValueError, also where no token may come next.
+        A stream for which no token may come next is stuck. Raises: ValueError.
         """
         return write_streams(
             lambda *rest: self._functions.cllm_decoder_write(self._decoder, *rest),

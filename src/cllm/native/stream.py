@@ -13,9 +13,9 @@ from jaxtyping import Float32, Float64, Int32, UInt32
 from cllm.native.drafts import Drafts
 from cllm.native.library import Library
 
-Finish = Literal["eos", "length"]
-_FINISHES: tuple[Finish | None, ...] = (None, "eos", "length")
-_IMPOSSIBLE = 3
+# Stuck: no token may come next, or the model's logits are not finite.
+Finish = Literal["eos", "length", "stuck"]
+_FINISHES: tuple[Finish | None, ...] = (None, "eos", "length", "stuck")
 # Tokens that one call may write to a stream; with alternatives, which take more room.
 _ROOM, _ROOM_WITH_ALTERNATIVES = 4096, 256
 # Of source/decode/drafts.h: two to four tokens that repeat themselves; eight classes of shares.
@@ -305,7 +305,7 @@ class _NativeStream:
         return int(mask.ctypes.data)
 
     def collect(self, stream: Stream) -> None:
-        """Append what was written. Raises: ValueError where no token could be chosen."""
+        """Append what was written."""
         state, count = self.state, self.state.num_ids
         stream.pending = self._pending[state.first : state.last]
         stream.ids += self._ids[:count]
@@ -315,10 +315,7 @@ class _NativeStream:
             stream.alternatives += [(ids[i].copy(), logprobs[i].copy()) for i in range(count)]
         stream.num_drafted = self._drafting.num_drafted
         stream.num_accepted = self._drafting.num_accepted
-        finish = state.finish
-        if finish == _IMPOSSIBLE:
-            raise ValueError("no token may come next, or the model's logits are not finite")
-        stream.finish = _FINISHES[finish]
+        stream.finish = _FINISHES[state.finish]
 
 
 def write_streams(
@@ -333,7 +330,7 @@ def write_streams(
     """`Decoder.write` by compiled code: `write(streams, count, seconds, cancelled)`.
 
     Streams that have finished are passed over. About 10 µs a stream.
-    Raises: ValueError, also where no token may come next (other streams have gone on).
+    Raises: ValueError.
     """
     going = [stream for stream in streams if stream.finish is None]
     if not going:
@@ -350,14 +347,8 @@ def write_streams(
     pointers = (ctypes.c_void_p * len(states))(*[one.address for one in states])
     flag = None if cancelled is None else cancelled.ctypes.data
     steps = write(pointers, len(states), max_seconds, flag)
-    problem: ValueError | None = None
     for stream, state in zip(going, states, strict=True):
-        try:
-            state.collect(stream)
-        except ValueError as error:
-            problem = problem or error
-    if problem is not None:
-        raise problem
+        state.collect(stream)
     return steps
 
 
