@@ -28,7 +28,15 @@ demo: $(READY)  ## train on Python's own documentation for a minute, and see it 
 	@CLLM_HOME=demo-home $(BIN)/cllm demo
 	@echo; echo "  Here, begin those commands with:  CLLM_HOME=demo-home $(BIN)/"
 
-test: $(READY)  ## the everyday test suite
+# The tests of the pages open them in Debian's Chromium.
+BROWSER := .venv/.browser
+$(BROWSER): $(READY)
+	@command -v chromium >/dev/null || { echo "Installing Chromium for the tests of the pages …"; \
+	  apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || { \
+	  echo "The tests of the pages need Chromium: install your system's package \"chromium\"."; exit 1; }
+	@touch $@
+
+test: $(BROWSER)  ## the everyday test suite
 	$(PYTEST)
 
 # llama.cpp is compiled from source: ten minutes, once.
@@ -38,7 +46,7 @@ $(PEERS): requirements-peers.lock $(READY)
 
 peers: $(PEERS)  ## install the programs that long checks and benchmarks compare with
 
-check-long: $(PEERS)  ## the tests that take minutes
+check-long: $(PEERS) $(BROWSER)  ## the tests that take minutes
 	$(PYTEST) -m long --override-ini timeout=3600
 
 lint: $(READY)  ## formatting, style and types

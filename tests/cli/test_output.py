@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cllm.cli.output import Output, printable, to_json
-from cllm.cli.quantities import clock, duration, moment, short_count, size
 from cllm.cli.tables import facts, listing
+from cllm.quantities import clock, duration, moment, short_count, size
 
 
 @given(st.text())

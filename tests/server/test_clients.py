@@ -100,6 +100,7 @@ def test_openai_raises_its_own_errors(client):
         client.completions.create(model="../x", prompt="x")
 
 
+@pytest.mark.long
 def test_langchain_talks_and_embeds(served):
     from langchain_openai import ChatOpenAI, OpenAI
 

@@ -21,6 +21,9 @@ CHROMIUM = "/usr/bin/chromium"
 # What app and browser need on a busy machine; nothing waits so long when all is well.
 PATIENCE_MS = 30_000
 WIDTHS = (390, 1200, 1920)
+_STILL = """Promise.all(document.getAnimations()
+  .filter((moving) => moving.effect.getComputedTiming().iterations !== Infinity)
+  .map((moving) => moving.finished.catch(() => null))).then(() => true)"""
 _START = "import sys; from cllm.cli.main import run; sys.exit(run(sys.argv[1:]))"
 _START_APP = "import sys; from cllm.cli.app import app; app(browser=False, port=0, json=True)"
 
@@ -159,6 +162,8 @@ def watch(tab: Page, app: App, problems: list[str]) -> None:
 
 def serious(page: Page, within: str | None = None) -> list[str]:
     """What axe finds that is serious or critical, with the elements; `within` a selector."""
+    # What is still fading in has no contrast yet.
+    page.evaluate(_STILL)
     found = Axe().run(page, context=within).response["violations"]
     return [
         f"{rule['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:200]}"

@@ -12,12 +12,12 @@ import pytest
 from playwright.sync_api import Page, expect
 from tests.web.conftest import is_within_width, serious
 
-T = TypeVar("T")
-
 from cllm.errors import CllmError, InputError
 from cllm.web.bench_worker import BenchWorker, command
 from cllm.web.benchmarks_page import median, row
 from cllm.workspace.workspace import Workspace
+
+T = TypeVar("T")
 
 
 def apart(work: Coroutine[Any, Any, T]) -> T:

@@ -19,7 +19,7 @@ from cllm.config import GenerateSettings
 from cllm.errors import InputError, NotFoundError, SettingsError
 from cllm.files import write_json
 from cllm.jobs.beam import BeamNode, BeamResult, BeamText
-from cllm.jobs.model_service import note_used
+from cllm.jobs.model_service import note_used, write_defaults
 from cllm.model import ModelSpec, save_model
 from cllm.text.dialogue import detect_dialogue
 from cllm.text.tokenizers import train_tokenizer
@@ -334,6 +334,9 @@ def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model(made, "story", knows_dialogue=False)
     make_model(made, "talk", knows_dialogue=True)
     note_used(made, "talk")
+    # With random weights a text might end before its first word.
+    for name in ("talk", "story"):
+        write_defaults(made, name, {"logit_bias": ["#0=-inf", "\n=-inf"], "max_tokens": 40})
     return home
 
 

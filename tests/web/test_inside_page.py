@@ -12,16 +12,16 @@ from playwright.sync_api import Page, expect
 from tests.web.conftest import WIDTHS, is_within_width, serious
 
 from cllm.errors import InputError
+from cllm.jobs.gates import learned_gates
 from cllm.jobs.inspect import inspect
+from cllm.jobs.knowledge import expected_bits, known_spiral, surprise_bits
+from cllm.jobs.neighbours import nearest_tokens, plane
 from cllm.model import ModelSpec, save_model
 from cllm.model.mechanisms.gamma import Gamma
 from cllm.model.mechanisms.schumann import Schumann
 from cllm.text.tokenizers import train_tokenizer
-from cllm.web.gates import learned_gates
 from cllm.web.inside_reading import framed
 from cllm.web.inside_spirals import options
-from cllm.web.knowledge import expected_bits, known_spiral, surprise_bits
-from cllm.web.neighbours import nearest_tokens, plane
 from cllm.workspace.workspace import Workspace
 
 TEXT = "The river ran past the old mill, and the mill stood still beside the river.\n" * 20

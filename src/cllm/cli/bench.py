@@ -12,9 +12,9 @@ from rich.text import Text
 
 from cllm.cli.completion import ModelName
 from cllm.cli.output import JsonFlag, Output, make_console
-from cllm.cli.quantities import short_count, size
 from cllm.cli.tables import heading, listing, remark
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import short_count, size
 
 if TYPE_CHECKING:
     from cllm.jobs.bench import BenchResult, FormatFigures, ModelFigures, OnProgress

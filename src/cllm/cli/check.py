@@ -8,10 +8,10 @@ from cyclopts import App, Parameter
 from rich.text import Text
 
 from cllm.cli.output import JsonFlag, Output
-from cllm.cli.quantities import count
 from cllm.cli.tables import heading, listing, remark
 from cllm.errors import TrainingError
 from cllm.jobs import gradients as jobs
+from cllm.quantities import count
 
 app = App(
     name="check",

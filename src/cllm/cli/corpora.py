@@ -11,12 +11,12 @@ from cllm.cli.completion import CorpusName
 from cllm.cli.flags import ConfigFlag, Place, read_settings, with_settings
 from cllm.cli.models import OverwriteFlag
 from cllm.cli.output import JsonFlag, Output, QuietFlag, YesFlag
-from cllm.cli.quantities import count, moment, size
 from cllm.cli.tables import facts, heading, listing
 from cllm.config import Settings
 from cllm.errors import CllmError, IntegrityError
 from cllm.jobs import corpora as jobs
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import count, moment, size
 
 app = App(
     name="corpora",

@@ -8,9 +8,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from cllm.cli.output import JsonFlag, Output, QuietFlag
-from cllm.cli.quantities import size
 from cllm.cli.tables import heading
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import size
 
 
 def demo(

@@ -14,11 +14,11 @@ from rich.text import Text
 from cllm.cli.completion import ModelName
 from cllm.cli.flags import ConfigFlag, Place, read_settings
 from cllm.cli.output import JsonFlag, Output, QuietFlag, printable
-from cllm.cli.quantities import count, decimals
 from cllm.cli.tables import heading, listing, remark
 from cllm.config import Settings
 from cllm.errors import NoTextError
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import count, decimals
 
 if TYPE_CHECKING:
     from cllm.jobs.evaluate import EvaluateResult, OnProgress, SourceScore

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from cllm.cli.completion import ModelName
 from cllm.cli.output import JsonFlag, Output, QuietFlag
-from cllm.cli.quantities import size
 from cllm.cli.tables import heading, listing
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import size
 
 if TYPE_CHECKING:
     from cllm.jobs.export import ExportResult

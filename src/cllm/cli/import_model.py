@@ -11,9 +11,9 @@ from cyclopts import Parameter
 
 from cllm.cli.models import OverwriteFlag
 from cllm.cli.output import JsonFlag, Output, QuietFlag
-from cllm.cli.quantities import count
 from cllm.cli.tables import facts
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import count
 
 if TYPE_CHECKING:
     from cllm.jobs.import_model import OnProgress

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from cllm.cli.completion import ModelName
 from cllm.cli.output import JsonFlag, Output, make_console, printable
-from cllm.cli.quantities import count, decimals
 from cllm.cli.tables import facts, heading, listing
 from cllm.errors import InputError
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import count, decimals
 
 if TYPE_CHECKING:
     from cllm.jobs.inspect import Inspection

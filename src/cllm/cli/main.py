@@ -39,6 +39,8 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("quantize", "cllm.cli.quantise:quantize", _WORK, "Squeeze a model into fewer bits."),
     ("export", "cllm.cli.export:export", _WORK, "Write a model for another program."),
     ("import", "cllm.cli.import_model:import_model", _WORK, "Take in another program's model."),
+    ("app", "cllm.cli.app:app", _WORK, "Open the browser app: train, keep and talk to models."),
+    ("serve", "cllm.cli.serve:serve", _WORK, "Serve your models to what speaks OpenAI's API."),
     ("models", "cllm.cli.models:app", _KEEP, "List, show, copy and remove models."),
     ("runs", "cllm.cli.runs:app", _KEEP, "List, show and resume training runs."),
     ("corpora", "cllm.cli.corpora:app", _KEEP, "Prepare text once, to train on it many times."),

@@ -9,11 +9,11 @@ from rich.text import Text
 
 from cllm.cli.completion import ModelName
 from cllm.cli.output import JsonFlag, Output, YesFlag
-from cllm.cli.quantities import count, decimals, duration, moment, short_count, size
 from cllm.cli.tables import facts, heading, listing
 from cllm.errors import CllmError, IntegrityError
 from cllm.jobs import models as jobs
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import count, decimals, duration, moment, short_count, size
 
 app = App(
     name="models",

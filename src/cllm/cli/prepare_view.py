@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cllm.cli.output import Output
-from cllm.cli.quantities import count, size
 from cllm.cli.tables import heading, listing, remark
+from cllm.quantities import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

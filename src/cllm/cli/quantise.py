@@ -14,11 +14,11 @@ from rich.text import Text
 from cllm.cli.completion import ModelName
 from cllm.cli.models import OverwriteFlag
 from cllm.cli.output import JsonFlag, Output, QuietFlag, YesFlag, printable
-from cllm.cli.quantities import count, decimals, size
 from cllm.cli.tables import heading, listing, remark
 from cllm.errors import ExistsError, SettingsError
 from cllm.jobs import models
 from cllm.jobs.workspace import Workspace, open_workspace
+from cllm.quantities import count, decimals, size
 
 if TYPE_CHECKING:
     from cllm.jobs.quantise import OnProgress, QuantiseResult

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from cllm.cli.completion import ModelName
 from cllm.cli.output import JsonFlag, Output
-from cllm.cli.quantities import count, decimals
 from cllm.cli.tables import facts, heading, listing, remark
 from cllm.jobs import roots as jobs
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import count, decimals
 
 app = App(
     name="roots",

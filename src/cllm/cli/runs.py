@@ -10,11 +10,11 @@ from rich.text import Text
 
 from cllm.cli.completion import RunName
 from cllm.cli.output import JsonFlag, Output, QuietFlag
-from cllm.cli.quantities import count, decimals, duration, moment
 from cllm.cli.tables import facts, heading, listing
 from cllm.jobs import runs as jobs
 from cllm.jobs.request import process_began
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import count, decimals, duration, moment
 
 app = App(
     name="runs",

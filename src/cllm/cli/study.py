@@ -16,10 +16,10 @@ from rich.text import Text
 
 from cllm.cli.flags import Place
 from cllm.cli.output import JsonFlag, Output, QuietFlag
-from cllm.cli.quantities import clock, decimals, duration
 from cllm.cli.tables import heading, listing, remark
 from cllm.config import Preset
 from cllm.jobs.workspace import home_folder
+from cllm.quantities import clock, decimals, duration
 
 if TYPE_CHECKING:
     from cllm.study.findings import Findings

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from cllm.cli.completion import ModelName
 from cllm.cli.output import JsonFlag, Output, printable
-from cllm.cli.quantities import count
 from cllm.errors import InputError
 from cllm.jobs import tokenize as jobs
 from cllm.jobs.workspace import open_workspace
+from cllm.quantities import count
 
 # Two calm backgrounds in turn make the borders visible without a character of their own.
 _SHADES = ("on grey23", "on grey35")

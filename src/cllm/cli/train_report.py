@@ -13,9 +13,9 @@ from rich.text import Text
 
 from cllm.cli.curve import Series, draw_curve
 from cllm.cli.output import printable
-from cllm.cli.quantities import clock_time, count, decimals, duration, short_count, size
 from cllm.cli.tables import facts, heading, remark
 from cllm.jobs.events import Plan, Profiled, TrainResult
+from cllm.quantities import clock_time, count, decimals, duration, short_count, size
 
 _MAX_CURVE_WIDTH, _CURVE_HEIGHT = 76, 11
 # A sample along the way is a glimpse; the whole one stands in the run's folder.

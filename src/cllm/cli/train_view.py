@@ -17,7 +17,6 @@ from rich.text import Text
 
 from cllm.cli.output import Output
 from cllm.cli.prepare_view import PrepareView, print_report
-from cllm.cli.quantities import clock, count, decimals
 from cllm.cli.tables import remark
 from cllm.cli.train_report import end_report, plan_facts, profile_table, sample_block
 from cllm.jobs.events import (
@@ -33,6 +32,7 @@ from cllm.jobs.events import (
     Stepped,
     Validated,
 )
+from cllm.quantities import clock, count, decimals
 
 # Faster than this nobody reads, and drawing takes time from the training.
 _REFRESH_S = 0.2

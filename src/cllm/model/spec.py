@@ -10,7 +10,6 @@ from cllm.errors import SettingsError
 from cllm.model.mechanisms.mechanism import Mechanism, Parameter
 from cllm.model.weights import reading_deviation
 
-
 # A configuration that claims more is damaged, or made to exhaust memory.
 MOST_LAYERS, LONGEST_CONTEXT = 1 << 12, 1 << 20
 

@@ -48,7 +48,7 @@ def mount_pages(api: FastAPI, workspace: Workspace) -> None:
     serve_static()
     for name in PAGES:
         importlib.import_module(f"cllm.web.{name}")
-    _load_first(api, state.use_last, writers.close)
+    _load_first(api, state.begin, writers.close)
     ui.run_with(
         api,
         title="cllm",

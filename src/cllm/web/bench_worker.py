@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import sys
 import time
@@ -42,7 +43,12 @@ class BenchWorker:
         return found if isinstance(found, dict) else None
 
     async def measure(
-        self, *, model: str | None = None, presets: Sequence[str] = (), seconds: float = 60.0
+        self,
+        *,
+        model: str | None = None,
+        presets: Sequence[str] = (),
+        seconds: float = 60.0,
+        on_step: OnStep = lambda *_: None,
     ) -> dict[str, Any] | None:
         """Measure a model or presets; None where it was stopped.
 
@@ -52,13 +58,11 @@ class BenchWorker:
             raise InputError("it measures already", hint="Wait, or stop it first.")
         self.began, self.step = time.time(), None
         try:
-            return await self._measure(command(model, presets, seconds))
+            return await self._measure(command(model, presets, seconds), on_step)
         finally:
             self.began, self.step, self._process = None, None, None
 
-    async def _measure(self, arguments: list[str]) -> dict[str, Any] | None:
-        import os
-
+    async def _measure(self, arguments: list[str], on_step: OnStep) -> dict[str, Any] | None:
         environment = {**os.environ, "CLLM_HOME": str(self._workspace.home), "NO_COLOR": "1"}
         process = await asyncio.create_subprocess_exec(
             *arguments,
@@ -70,7 +74,9 @@ class BenchWorker:
         )
         self._process = process
         assert process.stdout is not None and process.stderr is not None
-        output, said = await asyncio.gather(process.stdout.read(), self._listen(process.stderr))
+        output, said = await asyncio.gather(
+            process.stdout.read(), self._listen(process.stderr, on_step)
+        )
         code = await process.wait()
         if code < 0:
             return None
@@ -81,12 +87,13 @@ class BenchWorker:
         await asyncio.to_thread(self._workspace.preferences.set, _KEY, found)
         return found
 
-    async def _listen(self, stream: asyncio.StreamReader) -> list[str]:
+    async def _listen(self, stream: asyncio.StreamReader, on_step: OnStep) -> list[str]:
         """Note the progress; returns what else was said."""
         said = []
         while line := (await stream.readline()).decode("utf-8", "replace").strip():
             if match := _STEP.search(line):
                 self.step = (match[1], int(match[2]) - 1, int(match[3]))
+                on_step(*self.step)
             else:
                 said.append(line)
         return said

@@ -103,11 +103,13 @@ class BenchmarksView:
             return
         client, seconds = ui.context.client, float(self._seconds)
         with self._state.working("Benchmarks", "/benchmarks") as activity:
+
+            def tell(_: str, done: int, total: int) -> None:
+                activity.progress = done / total
+
             ui.timer(0.1, self._look, once=True)
             try:
-                task = self._worker.measure(model=model, seconds=seconds)
-                activity.progress = None
-                found = await task
+                found = await self._worker.measure(model=model, seconds=seconds, on_step=tell)
             except CllmError as error:
                 with client:
                     notify_error(error)

@@ -35,6 +35,8 @@ class ConversationList:
         self, workspace: Workspace, mode: Mode, on_choose: OnChoose, *, chosen: str | None = None
     ) -> None:
         self.chosen = chosen
+        # The entry whose menu was used may be gone by then.
+        self._client = ui.context.client
         self._workspace, self._mode, self._on_choose = workspace, mode, on_choose
         self._search, self._shown = "", PAGE
         self._entries: list[ConversationEntry] = []
@@ -146,7 +148,7 @@ class ConversationList:
             await asyncio.to_thread(self._workspace.conversations.restore, conversation)
             await self.load()
 
-        offer_undo(f"“{title}” was deleted.", bring_back)
+        offer_undo(self._client, f"“{title}” was deleted.", bring_back)
 
 
 def _when(seconds: float) -> str:

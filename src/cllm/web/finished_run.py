@@ -7,9 +7,9 @@ from typing import Any
 
 from nicegui import ui
 
-from cllm.cli.quantities import duration, size
 from cllm.jobs.training_record import read_result
 from cllm.jobs.training_status import TrainingStatus
+from cllm.quantities import duration, size
 from cllm.web.dialogs.models import copy_as, rename
 from cllm.web.header import use
 from cllm.web.layout import section, text

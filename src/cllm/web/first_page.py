@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi.responses import RedirectResponse
 from nicegui import run, ui
 
 from cllm.jobs.training_service import list_trainings
@@ -12,15 +11,18 @@ from cllm.web.state import app_state
 from cllm.web.training_form import TrainingForm
 
 
-@page("Start", "/")
-async def first_page() -> RedirectResponse | None:
+async def _elsewhere() -> str | None:
+    """Where one goes on who has a model, or is making the first."""
+    glance = await run.io_bound(app_state().look, now=True)
+    if glance is not None and (card := glance.card) is not None:
+        return "/chat" if card.is_chat else "/write"
+    return "/training" if glance is not None and glance.training is not None else None
+
+
+@page("Start", "/", elsewhere=_elsewhere)
+async def first_page() -> None:
     """Where to begin."""
     state = app_state()
-    glance = await run.io_bound(state.look, now=True)
-    if glance is not None and (card := glance.card) is not None:
-        return RedirectResponse("/chat" if card.is_chat else "/write")
-    if glance is not None and glance.training is not None:
-        return RedirectResponse("/training")
     with ui.element("div").classes("cllm-hero"):
         text("h1", "Create your first model")
         text(
@@ -37,4 +39,3 @@ async def first_page() -> RedirectResponse | None:
         with ui.element("p").classes("cllm-note-line"):
             ui.link("A training was not finished: look at it", f"/training?run={unfinished[0].id}")
     await form.draw()
-    return None

@@ -7,8 +7,8 @@ from typing import final
 
 from nicegui import run, ui
 
-from cllm.cli.quantities import clock, size
 from cllm.errors import CllmError
+from cllm.quantities import clock, size
 from cllm.web.state import Glance, app_state
 from cllm.web.theme import Theme
 

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from nicegui import ui
 
-from cllm.web.gates import Gate, LearnedMechanism, learned_gates
+from cllm.jobs.gates import Gate, LearnedMechanism, learned_gates
 from cllm.web.layout import empty, loading, section
 from cllm.web.theme import chart
 from cllm.workspace.workspace import Workspace

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from nicegui import ui
+from nicegui import background_tasks, ui
 
 from cllm.jobs import number_pictures
-from cllm.web.knowledge import Colour, KnownSpiral, Spiral, known_spiral
+from cllm.jobs.knowledge import Colour, KnownSpiral, Spiral, known_spiral
 from cllm.web.layout import loading
 from cllm.web.theme import chart, is_dark, on_dark_change, palette
 from cllm.workspace.workspace import Workspace
@@ -46,12 +46,17 @@ class SpiralsView:
             switch = ui.switch("Composite numbers, too", value=True)
             switch.on_value_change(lambda event: self._set("_has_others", event.value))
         self._place = ui.element("div").classes("cllm-spiral")
-        on_dark_change(lambda _: self.draw())
+        self._dark = is_dark()
+        on_dark_change(self._turn)
 
     def _choice(self, options: dict[str, str], name: str, label: str) -> None:
         toggle = ui.toggle(options, value=getattr(self, name))
         toggle.props(f'no-caps unelevated aria-label="{label}"').classes("cllm-toggle")
         toggle.on_value_change(lambda event: self._set(name, event.value))
+
+    def _turn(self, dark: bool) -> None:
+        self._dark = dark
+        background_tasks.create(self.draw())
 
     async def _set(self, name: str, value: Any) -> None:
         setattr(self, name, value)
@@ -73,7 +78,7 @@ class SpiralsView:
         self._place.clear()
         with self._place:
             drawn = chart(
-                options(known, has_others=self._has_others, dark=is_dark()),
+                options(known, has_others=self._has_others, dark=self._dark),
                 label=f"{self._spiral} spiral of {len(known.names):,} tokens",
                 height="min(80vh, 46rem)",
             )

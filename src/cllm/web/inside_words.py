@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 from nicegui import ui
 
 from cllm.errors import CllmError
+from cllm.jobs.neighbours import Neighbours, nearest_tokens
 from cllm.web.layout import error_card, loading, section
-from cllm.web.neighbours import Neighbours, nearest_tokens
 from cllm.web.theme import chart, is_dark, palette
 from cllm.workspace.workspace import Workspace
 

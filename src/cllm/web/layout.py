@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any, TypeVar
 
+from fastapi.responses import RedirectResponse
 from nicegui import run, ui
 
 from cllm.errors import CllmError
@@ -16,21 +17,28 @@ from cllm.web.state import app_state
 from cllm.web.theme import add_look
 
 F = TypeVar("F", bound=Callable[..., Any])
+Elsewhere = Callable[[], Awaitable[str | None]]
 
 
-def page(title: str, path: str, *, wide: bool = False) -> Callable[[F], F]:
+def page(
+    title: str, path: str, *, wide: bool = False, elsewhere: Elsewhere | None = None
+) -> Callable[[F], F]:
     """Make a function the page at `path`: what it builds stands below the header.
 
     The function may be async and may take query parameters as `ui.page` allows. It should draw
     at once and fill in what takes longer than a moment after
     `await ui.context.client.connected()`. A CllmError becomes a card that says what to do.
+    Where `elsewhere` returns a path, the browser is sent there instead.
     `wide` uses the whole width of the window and its height (chat); else text keeps to 76 rem.
     """
 
     def decorate(build: F) -> F:
         @functools.wraps(build)
-        async def draw(*args: Any, **kwargs: Any) -> None:
+        async def draw(*args: Any, **kwargs: Any) -> RedirectResponse | None:
             state = app_state()
+            # Before anything is drawn: what waits for the browser lets the page be sent.
+            if elsewhere is not None and (target := await elsewhere()) is not None:
+                return RedirectResponse(target)
             theme = await run.io_bound(state.read_theme)
             await run.io_bound(state.look)
             add_look(theme or "system")
@@ -45,6 +53,7 @@ def page(title: str, path: str, *, wide: bool = False) -> Callable[[F], F]:
                         await made
                 except CllmError as error:
                     error_card(error)
+            return None
 
         # NiceGUI and FastAPI read the parameters; the wrapped module's names are not known here.
         draw.__signature__ = inspect.signature(build, eval_str=True)  # type: ignore[attr-defined]

@@ -8,11 +8,11 @@ from typing import Any, final
 
 from nicegui import run, ui
 
-from cllm.cli.quantities import count, duration, short_count, size
 from cllm.errors import CllmError, NotFoundError
 from cllm.jobs import training_service as service
 from cllm.jobs.training_record import Curve, read_curve, read_log, read_samples
 from cllm.jobs.training_status import TrainingStatus
+from cllm.quantities import count, duration, short_count, size
 from cllm.web.dialogs import ask
 from cllm.web.finished_run import draw_result
 from cllm.web.layout import error_card, notify_error, text

@@ -8,9 +8,9 @@ from typing import Any, final
 
 from nicegui import run, ui
 
-from cllm.cli.quantities import short_count, size
 from cllm.errors import CllmError
 from cllm.jobs.model_service import ModelCard, delete_model, duplicate_model, restore
+from cllm.quantities import short_count, size
 from cllm.web.dialogs import models as dialogs
 from cllm.web.dialogs.compare import compare
 from cllm.web.header import use
@@ -208,7 +208,7 @@ class _Cards:
         async def bring_back() -> None:
             await self._tried(restore, entry.id)
 
-        offer_undo(f"{name} was deleted.", bring_back)
+        offer_undo(ui.context.client, f"{name} was deleted.", bring_back)
 
     async def _tried(self, work: Callable[..., Any], name: str) -> Any:
         try:

@@ -7,9 +7,9 @@ from typing import Any, final
 
 from nicegui import ui
 
-from cllm.cli.quantities import count, duration, short_count, size
 from cllm.config import Settings, dotted_fields
 from cllm.jobs.mechanisms import set_records
+from cllm.quantities import count, duration, short_count, size
 from cllm.web.layout import text
 
 # Minutes offered; a line of the budget's slider.

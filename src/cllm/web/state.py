@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast, final
+from typing import Any, Literal, Protocol, cast, final, runtime_checkable
 
 from nicegui import app
 
 from cllm.errors import CllmError
-from cllm.jobs.model_service import ModelCard, last_used_model, list_cards, note_used
+from cllm.jobs.model_service import ModelCard, last_used_model, list_cards, note_used, purge_trash
 from cllm.jobs.training_service import active_training
 from cllm.jobs.training_status import TrainingStatus
+from cllm.jobs.uploads import purge_uploads
 from cllm.web.theme import Theme
 from cllm.workspace.workspace import Workspace
 
@@ -24,6 +25,7 @@ _LOOK_S = 0.8
 _THEME = "theme"
 
 
+@runtime_checkable
 class OpensModels(Protocol):
     """Where models are opened to write."""
 
@@ -128,13 +130,19 @@ class AppState:
         finally:
             self.look(now=True)
 
-    def use_last(self) -> None:
-        """Load the model that was used last, if there is one; what is wrong is in `glance`."""
+    def begin(self) -> None:
+        """Load the model that was used last, and clear away what was deleted long ago.
+
+        What is wrong with the model is in `glance`.
+        """
         name = last_used_model(self.workspace)
         if name is not None:
             with contextlib.suppress(CllmError):
                 self.use(name)
         self.look(now=True)
+        with contextlib.suppress(CllmError):
+            purge_trash(self.workspace)
+            purge_uploads(self.workspace)
 
     @contextlib.contextmanager
     def working(self, label: str, path: str) -> Iterator[Activity]:

@@ -7,11 +7,11 @@ from typing import Any, final
 
 from nicegui import events, run, ui
 
-from cllm.cli.quantities import size
 from cllm.errors import CllmError
 from cllm.jobs.corpora import list_corpora
 from cllm.jobs.uploads import LIMIT_BYTES, Purpose, remove_upload
-from cllm.web.layout import notify_error, sentence
+from cllm.quantities import size
+from cllm.web.layout import notify_error
 from cllm.workspace.uploads import UploadRecord
 from cllm.workspace.workspace import Workspace
 
@@ -151,4 +151,4 @@ class TextSource:
 
 
 def _complain(message: str) -> None:
-    ui.notify(sentence(message), type="negative", position="bottom", close_button="Close")
+    ui.notify(message, type="negative", position="bottom", close_button="Close")

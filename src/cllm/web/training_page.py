@@ -8,10 +8,10 @@ from typing import final
 from nicegui import ui
 from nicegui.run import io_bound
 
-from cllm.cli.quantities import duration
 from cllm.errors import NotFoundError
 from cllm.jobs.training_service import list_trainings, training_status
 from cllm.jobs.training_status import TrainingStatus
+from cllm.quantities import duration
 from cllm.web.layout import heading, page, section, text
 from cllm.web.live_run import LiveRun
 from cllm.web.state import AppState, app_state

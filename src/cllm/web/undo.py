@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from nicegui import ui
+from nicegui import Client, ui
 
 _SECONDS = 10.0
 
 
-def offer_undo(message: str, undo: Callable[[], Awaitable[None]]) -> None:
-    """Say what was done, with a button that takes it back."""
-    with ui.context.client.content, ui.element("div").classes("cllm-undo") as bar:
+def offer_undo(client: Client, message: str, undo: Callable[[], Awaitable[None]]) -> None:
+    """Say on a page what was done, with a button that takes it back."""
+    with client.content, ui.element("div").classes("cllm-undo") as bar:
         bar.props("role=status")
         ui.label(message).classes("cllm-undo-text")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from nicegui import run, ui
 
-from cllm.cli.quantities import size
 from cllm.errors import CllmError
 from cllm.jobs.model_service import what_is_lost
+from cllm.quantities import size
 from cllm.web.layout import notify_error, text
 from cllm.workspace.names import check_name
 from cllm.workspace.workspace import Workspace

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from nicegui import run, ui
 
-from cllm.cli.quantities import count, short_count, size
 from cllm.config import GenerateSettings
 from cllm.errors import CllmError
 from cllm.jobs.model_service import ModelCard
+from cllm.quantities import count, short_count, size
 from cllm.web.dialogs.asking import answered, opened
 from cllm.web.layout import notify_error, text
 from cllm.web.state import AppState

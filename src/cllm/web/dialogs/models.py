@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from nicegui import run, ui
 
 from cllm.errors import CllmError, InputError
 from cllm.jobs.model_exchange import Target, export_model, export_path, import_model, quantise_model
 from cllm.jobs.model_service import rename_model, save_as
-from cllm.quantise.recipe import Bits
 from cllm.web.dialogs.asking import actions, answered, ask_name, ask_overwrite, opened
 from cllm.web.header import use
 from cllm.web.layout import error_card, loading, notify_error
@@ -136,7 +135,7 @@ async def squeeze(state: AppState, name: str) -> str | None:
         answer = ui.element("div").props("aria-live=polite").classes("w-full")
 
         async def submit() -> None:
-            chosen = cast("Bits", bits.value)
+            chosen = cast("Literal[4, 8]", bits.value)
             free = state.workspace.models.free_name(f"{name}-{chosen}bit")
             with state.working(f"Squeezing {name}", "/models"):
                 made = await _worked(
