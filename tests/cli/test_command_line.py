@@ -124,8 +124,7 @@ from cllm.cli.main import run
 sys.exit(run(["models", "list"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 130
-    assert done.stderr == "stopped\n"
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
 
 
 def test_a_reader_that_goes_away_is_no_failure(home: Path) -> None:

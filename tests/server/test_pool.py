@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,6 +11,13 @@ from cllm.infer.scheduler import BusyError
 from cllm.server.limits import Limits
 from cllm.server.pool import Pool
 from cllm.workspace.workspace import Workspace
+
+
+def in_a_loop(work):
+    """What a coroutine returns, run in a thread: this one may have a loop of the browser's."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
 
 NAMES = ("one", "two", "three")
 # Weights of 27,904 floats and 2 slots of 96 tokens (24,576 bytes each) are 161 kB and a bit.
@@ -52,16 +60,16 @@ def test_a_model_is_opened_once(pool_of):
         return await asyncio.gather(*(pool.take("one") for _ in range(5)))
 
     pool = pool_of()
-    found = asyncio.run(both(pool))
+    found = in_a_loop(both(pool))
     assert len({id(model) for model in found}) == 1
     assert found[0].num_users == 5
 
 
 def test_the_longest_unused_is_closed_for_another(pool_of):
     pool = pool_of(2 * ONE_MODEL)
-    asyncio.run(use(pool, "one", "two", "one", "three"))
+    in_a_loop(use(pool, "one", "two", "one", "three"))
     assert names(pool) == ["three", "one"]
-    asyncio.run(use(pool, "two"))
+    in_a_loop(use(pool, "two"))
     assert names(pool) == ["two", "three"]
 
 
@@ -76,19 +84,19 @@ def test_a_model_in_use_is_never_closed_for_another(pool_of):
         pool.give_back(await pool.take("two"))
 
     pool = pool_of(ONE_MODEL)
-    asyncio.run(work(pool))
+    in_a_loop(work(pool))
     assert names(pool) == ["two"]
 
 
 def test_a_model_that_can_never_fit_is_refused(pool_of):
     with pytest.raises(SettingsError, match="bytes"):
-        asyncio.run(pool_of(100_000).take("one"))
+        in_a_loop(pool_of(100_000).take("one"))
 
 
 def test_the_default_is_the_one_asked_for_else_the_last_used(pool_of, shelf, tmp_path):
     pool = pool_of()
     assert pool_of(default="two").resolve(None) == "two"
-    asyncio.run(use(pool, "three", "one"))
+    in_a_loop(use(pool, "three", "one"))
     assert pool.resolve("cllm") == "one"
     # Also after a restart.
     assert pool_of().resolve("") == "one"
@@ -113,17 +121,17 @@ def test_a_model_replaced_on_disk_is_read_again(pool_of, shelf):
         pool.give_back(after)
 
     pool = pool_of()
-    asyncio.run(work(pool))
+    in_a_loop(work(pool))
     assert names(pool) == ["one"]
 
 
 def test_while_a_training_runs_models_are_opened_for_one_thread(pool_of):
     is_training = False
     pool = pool_of(is_training=lambda: is_training)
-    asyncio.run(use(pool, "one"))
+    in_a_loop(use(pool, "one"))
     (idle,) = pool.loaded()
     is_training = True
-    asyncio.run(use(pool, "one"))
+    in_a_loop(use(pool, "one"))
     (calm,) = pool.loaded()
     assert calm is not idle
     assert calm.stamp[-1] == 1

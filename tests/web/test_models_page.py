@@ -18,7 +18,8 @@ def card(page, name):
 
 def choose(page, name, action):
     page.get_by_role("button", name=f"More for {name}", exact=True).click()
-    page.locator(".q-menu .q-item", has_text=re.compile(f"^{action}$")).click()
+    # The menu of another card may still be fading away.
+    page.locator(".q-menu .q-item", has_text=re.compile(f"^{action}$")).last.click()
 
 
 @pytest.fixture

@@ -172,7 +172,8 @@ def _stages(name: str, record: dict[str, Any]) -> tuple[list[type], tuple[int, .
         if kind not in largest or type(ratio) is not int or not 1 <= ratio <= 127:
             raise IntegrityError(f"the record of {name} has a stage {stage!r}")
         total += ratio * largest[kind]
-    if total > 127:
+    # The decoder keeps bytes above 16 times the ratios, and up to 11 times them more.
+    if total > 127 or sum(stage["ratio"] for stage in stages) > 9:
         raise IntegrityError(f"the record of {name} has stages whose sum does not fit a byte")
     types: list[type] = [np.uint16 if stage["codes"] == "pairs" else np.uint8 for stage in stages]
     return types, tuple(stage["ratio"] for stage in stages)
@@ -186,4 +187,4 @@ def _row_scales(
     largest = record["largest_scale"]
     if type(largest) not in (int, float) or not 0 < largest < float(np.finfo(np.float32).max):
         raise IntegrityError(f"the record of {name} has a largest scale of {largest!r}")
-    return scales_on_grid(largest, _tensor(tensors, f"{name}.scales", np.uint8, (rows,)))
+    return scales_on_grid(float(largest), _tensor(tensors, f"{name}.scales", np.uint8, (rows,)))
