@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 # What app and browser need on a busy machine; nothing waits so long when all is well.
 PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 WIDTHS = (390, 1200, 1920)
 _STILL = """Promise.all(document.getAnimations()
   .filter((moving) => moving.effect.getComputedTiming().iterations !== Infinity)
