@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cllm.cli.completion import ModelName
 from cllm.cli.flags import ConfigFlag, Place, read_settings
-from cllm.cli.output import JsonFlag, Output, QuietFlag, printable
+from cllm.cli.output import JsonFlag, Output, QuietFlag, moving_bar, printable
 from cllm.cli.tables import heading, listing, remark
 from cllm.config import Settings
 from cllm.errors import NoTextError
@@ -75,20 +75,9 @@ def evaluate(
 
 @contextmanager
 def _progress(output: Output) -> Iterator[OnProgress]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    shown = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=output.console,
-        transient=True,
-        disable=not output.is_terminal or output.quiet,
-    )
-    with shown:
-        task = shown.add_task("reading", total=None)
-        yield lambda source, done, total: shown.update(
-            task, description=printable(source)[-40:], completed=done, total=total
+    with moving_bar(output) as show:
+        yield lambda source, done, total: show(
+            description=printable(source)[-40:], completed=done, total=total
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from cllm.cli.models import OverwriteFlag
-from cllm.cli.output import JsonFlag, Output, QuietFlag
+from cllm.cli.output import JsonFlag, Output, QuietFlag, moving_bar
 from cllm.cli.tables import facts
 from cllm.jobs.workspace import open_workspace
 from cllm.quantities import count
@@ -72,16 +72,5 @@ def import_model(
 
 @contextmanager
 def _progress(output: Output) -> Iterator[OnProgress]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    shown = Progress(
-        TextColumn("reading"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=output.console,
-        transient=True,
-        disable=not output.is_terminal or output.quiet,
-    )
-    with shown:
-        task = shown.add_task("reading", total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
+    with moving_bar(output) as show:
+        yield lambda done, total: show(completed=done, total=total)

@@ -12,7 +12,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -153,3 +155,24 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
     return str(value)
+
+
+@contextmanager
+def moving_bar(output: Output, *, tells_time: bool = True) -> Iterator[Callable[..., None]]:
+    """A bar on a terminal, gone when the work is done; nothing elsewhere.
+
+    What it gives is called with `completed`, `total` and, to say what is worked on,
+    `description`.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    shown = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *((TimeRemainingColumn(),) if tells_time else ()),
+        console=output.console,
+        transient=True,
+        disable=not output.is_terminal or output.quiet,
+    )
+    with shown:
+        yield partial(shown.update, shown.add_task("reading", total=None))

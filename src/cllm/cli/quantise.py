@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cllm.cli.completion import ModelName
 from cllm.cli.models import OverwriteFlag
-from cllm.cli.output import JsonFlag, Output, QuietFlag, YesFlag, printable
+from cllm.cli.output import JsonFlag, Output, QuietFlag, YesFlag, moving_bar, printable
 from cllm.cli.tables import heading, listing, remark
 from cllm.errors import ExistsError, SettingsError
 from cllm.jobs import models
@@ -131,20 +131,8 @@ def _may_replace(output: Output, workspace: Workspace, name: str, *, is_agreed: 
 
 @contextmanager
 def _progress(output: Output) -> Iterator[OnProgress]:
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    shown = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        console=output.console,
-        transient=True,
-        disable=not output.is_terminal or output.quiet,
-    )
-    with shown:
-        task = shown.add_task("reading", total=None)
-        yield lambda done, total, what: shown.update(
-            task, description=what[-40:], completed=done, total=total
-        )
+    with moving_bar(output, tells_time=False) as show:
+        yield lambda done, total, what: show(description=what[-40:], completed=done, total=total)
 
 
 def _show(output: Output, result: QuantiseResult) -> None:
