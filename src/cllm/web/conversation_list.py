@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 PAGE = 50
 
 OnChoose = Callable[[str | None], Awaitable[None]]
+# The list is drawn anew while it is being searched: a click counts by the conversation that it
+# named, even where its line is gone when it arrives.
+_CHOSEN = """(event) => {
+  const line = event.target.closest("[data-conversation]");
+  if (line) emit(line.dataset.conversation);
+}"""
 _NAMES = {"chat": ("New chat", "No conversations yet."), "write": ("New text", "No texts yet.")}
 
 
@@ -55,7 +61,9 @@ class ConversationList:
         with field.add_slot("prepend"):
             ui.icon("search").classes("cllm-soft")
         field.on_value_change(lambda event: self._find(event.value or ""))
-        self._items()
+        with ui.element("nav").classes("cllm-list").props('aria-label="Conversations"') as lines:
+            self._items()
+        lines.on("click", lambda event: self._on_choose(event.args), js_handler=_CHOSEN)
 
     async def load(self) -> None:
         """Read the list anew."""
@@ -83,15 +91,14 @@ class ConversationList:
 
     @ui.refreshable_method
     def _items(self) -> None:
-        with ui.element("nav").classes("cllm-list").props('aria-label="Conversations"'):
-            for entry in self._entries:
-                self._item(entry)
-            if not self._entries:
-                empty = "Nothing was found." if self._search else _NAMES[self._mode][1]
-                ui.label(empty).classes("cllm-empty-note")
-            if self._total > len(self._entries):
-                rest = self._total - len(self._entries)
-                ui.button(f"Show more ({rest:,})", on_click=self._more).props("flat no-caps dense")
+        for entry in self._entries:
+            self._item(entry)
+        if not self._entries:
+            empty = "Nothing was found." if self._search else _NAMES[self._mode][1]
+            ui.label(empty).classes("cllm-empty-note")
+        if self._total > len(self._entries):
+            rest = self._total - len(self._entries)
+            ui.button(f"Show more ({rest:,})", on_click=self._more).props("flat no-caps dense")
 
     def _item(self, entry: ConversationEntry) -> None:
         held = entry.conversation
@@ -102,7 +109,7 @@ class ConversationList:
                 ui.label(title).classes("cllm-list-title")
                 ui.label(entry.snippet or _when(held.updated)).classes("cllm-list-note")
             button.props('type="button"' + (' aria-current="page"' if is_on else ""))
-            button.on("click", lambda: self._on_choose(held.id))
+            button.props["data-conversation"] = held.id
             more = ui.button(icon="more_horiz").props("flat dense round size=sm")
             more.props["aria-label"] = f"More for {title}"
             more.classes("cllm-list-more")
