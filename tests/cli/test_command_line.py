@@ -118,6 +118,8 @@ sys.exit(run(["models", "list"]))
 def test_ctrl_c_anywhere_ends_with_130(home: Path) -> None:
     code = """
 import os, signal, sys
+# A shell ignores it in what it starts in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from cllm.jobs import models
 models.list_models = lambda workspace: os.kill(os.getpid(), signal.SIGINT)
 from cllm.cli.main import run
