@@ -1,7 +1,7 @@
 """How fast models of four sizes are read and written, against llama.cpp on the same weights.
 
 Random weights, exported by `write_gguf` (F32, Q8_0, Q4_0; ours: float32, int8 and int4 with the
-same bits a weight). Every program is a child process (`turns.py`); in each round all take
+same bits a weight). Every program is a child process (`bench_turns.py`); in each round all take
 turns, llama.cpp with one thread and with two, and its better median counts; only the time inside
 its `llama_decode` does. Ours is timed from the last token of the prompt to the last one
 written, with the threads that `cllm generate` takes. Ratios are of the same round.
@@ -32,10 +32,10 @@ import numpy as np
 from cllm.export.gguf_writer import write_gguf
 from cllm.files import write_manifest
 from cllm.jobs.bench_models import SIZES, random_weights, size_subject
+from cllm.jobs.bench_turns import Program
 from cllm.model import save_model
 from cllm.text.tokenizers import train_tokenizer
 from surroundings import surroundings
-from turns import Program
 
 KINDS = {"float32": "f32", "int8": "q8_0", "int4": "q4_0"}
 PEER_THREADS = (1, 2)
@@ -57,17 +57,20 @@ def write_models(name: str, shelf: Path) -> Path:
     return folder
 
 
+def child(module: str, folder: Path) -> Program:
+    """One of `peers/` over a folder."""
+    return Program(module, str(folder), folder=Path(__file__).parent)
+
+
 class Match:
     """The programs that take turns on one model."""
 
     def __init__(self, name: str, folder: Path, options: argparse.Namespace) -> None:
-        self.vocab_size, self.rounds = SIZES[name].vocab_size, options.rounds
+        self.vocab_size, self.rounds = SIZES[name], options.rounds
         self.kinds: list[str] = options.formats
-        self.ours = Program("peers.cllm_loop", str(folder))
-        self.peer = Program("peers.llama_cpp_loop", str(folder))
-        self.second = (
-            Program("peers.transformers_loop", str(folder)) if options.transformers else None
-        )
+        self.ours = child("peers.cllm_loop", folder)
+        self.peer = child("peers.llama_cpp_loop", folder)
+        self.second = child("peers.transformers_loop", folder) if options.transformers else None
 
     def end(self) -> None:
         """Let all of them go."""

@@ -1,4 +1,4 @@
-"""Our side of `decoding.py`: the compiled decoder over one model, told what to do by `turns`.
+"""Our side of `decoding.py`: the compiled decoder over one model, told what to do by `bench_turns`.
 
 `python -m peers.cllm_loop FOLDER` where FOLDER holds the model.
 """
@@ -19,12 +19,12 @@ import numpy as np
 
 from cllm.infer.decoder import Decoder
 from cllm.jobs.bench_models import num_bytes, rounded
+from cllm.jobs.bench_turns import serve
 from cllm.jobs.opening import compiled_decoder, decoding_threads
 from cllm.model.files import load_float_weights
 from cllm.native import load_library
 from cllm.native.stream import Choice, Feed, Stream
 from cllm.workspace.home import home_folder
-from turns import serve
 
 MOST_STREAMS = 32
 

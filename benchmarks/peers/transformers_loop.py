@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 
-from turns import serve
+from cllm.jobs.bench_turns import serve
 
 
 class Transformers:

@@ -12,9 +12,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from typing import Any
 from cllm.errors import IntegrityError, StorageError
 
 MANIFEST = "manifest.json"
+DISK_FULL = "the disk is full"
+FULL_HINT = "Free some space, or point CLLM_HOME at another disk; what was saved is intact."
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)-[a-z0-9_]{8}")
 
 
 @contextlib.contextmanager
@@ -33,12 +37,22 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            hint = "Free some space, or point CLLM_HOME at another disk; what was saved is intact."
-            raise StorageError("the disk is full", where=path, hint=hint) from error
+            raise StorageError(DISK_FULL, where=path, hint=FULL_HINT) from error
         if error.errno in _DENIED:
             hint = "Give yourself write access, or point CLLM_HOME at another folder."
             raise StorageError("can't be written", where=path, hint=hint) from error
         raise
+
+
+def temporary_prefix(name: str) -> str:
+    """How the name of something unfinished begins, for `tempfile`: hidden, with who writes it."""
+    return f".{name}.{os.getpid()}-"
+
+
+def writer_of(name: str) -> int | None:
+    """The process that writes what has this name; None for what is finished."""
+    found = _TEMPORARY.fullmatch(name)
+    return None if found is None else int(found["pid"])
 
 
 def sync_folder(folder: Path) -> None:
@@ -59,7 +73,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     payload = data.encode() if isinstance(data, str) else data
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=temporary_prefix(path.name), dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -106,7 +120,7 @@ def write_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=temporary_prefix(target.name), dir=target.parent))
         try:
             yield temporary
             write_manifest(temporary)
@@ -114,6 +128,19 @@ def write_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def copy_files(folder: Path, target: Path, *, leave_out: Collection[str] = ()) -> None:
+    """Copy all in a folder but the files of those names into another, which exists.
+
+    Unlike `shutil.copytree` it ends at the first error, and as that one. Raises: OSError.
+    """
+    for path in sorted(folder.rglob("*")):
+        place = target / path.relative_to(folder)
+        if path.is_dir():
+            place.mkdir(parents=True, exist_ok=True)
+        elif path.name not in leave_out:
+            shutil.copy2(path, place)
 
 
 def _swap_in(temporary: Path, target: Path, *, replace: bool) -> None:
@@ -137,7 +164,8 @@ def _exchange(one: Path, other: Path) -> None:
             return
     except (OSError, AttributeError):
         pass
-    aside = Path(tempfile.mkdtemp(prefix=f".{other.name}.old.", dir=other.parent))
+    prefix = temporary_prefix(f"{other.name}.old")
+    aside = Path(tempfile.mkdtemp(prefix=prefix, dir=other.parent))
     other.replace(aside / other.name)
     one.replace(other)
     (aside / other.name).replace(one)

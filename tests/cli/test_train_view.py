@@ -25,8 +25,10 @@ from cllm.cli.train_view import TrainView
 from cllm.config import TextSettings
 from cllm.jobs.events import (
     Advised,
+    Continued,
     Event,
     Finished,
+    Paused,
     Plan,
     Planned,
     Prepared,
@@ -130,6 +132,9 @@ def _events(corpus: Corpus) -> Iterator[Event]:
         )
         if step == 50:
             yield Sampled(50, PROMPT, " half way")
+        if step == 60:
+            yield Paused(60)
+            yield Continued(60)
     yield Finished(_result())
 
 
@@ -213,6 +218,24 @@ def test_plan_samples_and_end_are_told(corpus: Corpus, capfd: pytest.CaptureFixt
         assert part in out
     end = out[out.index("Before and after") :]
     assert end.index("qZx") < end.index("there was a sailor")
+
+
+def test_a_pause_from_the_app_is_told_between_the_steps(
+    corpus: Corpus, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _show(corpus, Output())
+    lines = capfd.readouterr().out.splitlines()
+    [at] = [number for number, line in enumerate(lines) if "Paused after step 60;" in line]
+    assert "everything is saved" in lines[at]
+    assert lines[at - 1].split()[:3] == ["60%", "step", "60"]
+    assert lines[at + 1].strip() == "Going on after step 60."
+    assert lines[at + 2].split()[:3] == ["70%", "step", "70"]
+    shown = _on_terminal(corpus, 80, monkeypatch)
+    # The bar is gone while it stands still, and comes back.
+    before, _, after = shown.partition("Paused after step 60")
+    assert "tokens/s" not in before.rsplit("\x1b[2K", 1)[-1]
+    assert "61%" not in before
+    assert "tokens/s" in after
 
 
 @pytest.mark.parametrize("width", [80, 120])

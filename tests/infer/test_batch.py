@@ -154,3 +154,24 @@ def test_an_endless_text_is_cancelled_from_another_thread(open_decoder, tokenize
     timer.join()
     assert completion.finish == "cancelled"
     assert len(completion.ids) > 0
+
+
+@pytest.mark.parametrize("stops", [(), ("t. Ét",), ("sat", "zebra"), ("🙂 m",), ("no such",)])
+def test_a_text_ends_at_the_same_token_however_many_come_at_once(reciting, tokenizer_of, stops):
+    """Whole steps are taken together; token by token is how it is meant."""
+    text = "The cat sat. Été 🙂 mat."
+    settings = GenerateSettings(max_tokens=100, temperature=0, stop=stops)
+    found = []
+    for seconds in (0.0, 60.0):
+        tokenizer = tokenizer_of("bytes")
+        batch = Batch(Slots(reciting(tokenizer, text, 1)))
+        passage = Passage(batch.slots.decoder, tokenizer, [1], settings)
+        batch.add(passage)
+        pieces = []
+        while passage.finish is None:
+            pieces += [piece for _, piece in batch.step(seconds)]
+        assert "".join(pieces) == passage.text
+        found.append((passage.text, passage.ids, passage.finish))
+    assert found[0] == found[1]
+    ends = [text.find(stop) for stop in stops if stop in text]
+    assert found[0][0] == text[: min(ends, default=len(text))]

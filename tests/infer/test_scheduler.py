@@ -114,6 +114,62 @@ def test_a_text_is_given_up_while_it_is_written_or_waits(serve):
     assert scheduler.submit([30], GREEDY).text()
 
 
+def test_a_text_that_waits_is_given_up_at_once(serve):
+    scheduler, gate, _ = serve(num_slots=1, most_waiting=1)
+    writing = scheduler.submit([10], GREEDY)
+    assert gate.started.wait(60)
+    waiting = scheduler.submit([20], GREEDY)
+    waiting.cancel()
+    # Though the decoder has not moved: and its place is free.
+    assert waiting.text() == ""
+    assert waiting.passage.finish == "cancelled"
+    next_one = scheduler.submit([30], GREEDY)
+    gate.open()
+    writing.text()
+    next_one.text()
+    assert (writing.passage.ids, next_one.passage.ids) == (after(10), after(30))
+
+
+def test_nobody_who_asks_waits_for_the_slots(counting, tokenizer_of):
+    slots = Slots(counting(257, num_slots=2))
+    with Scheduler(slots, tokenizer_of("bytes")) as scheduler:
+        answers = []
+
+        def ask():
+            answers.extend(scheduler.submit([start], GREEDY) for start in (10, 50))
+            answers[1].cancel()
+
+        thread = threading.Thread(target=ask)
+        with slots.lock:
+            thread.start()
+            thread.join(60)
+            assert not thread.is_alive()
+        for answer in answers:
+            answer.text()
+        assert answers[0].passage.ids == after(10)
+
+
+def test_who_looks_finds_the_text_as_far_as_it_is_whole(serve):
+    scheduler, gate, _ = serve(num_slots=1)
+    looks = []
+    asked = threading.Event()
+
+    def look(is_over):
+        assert asked.wait(60)
+        looks.append((answer.progress, is_over))
+
+    answer = scheduler.submit([64], GREEDY, num_alternatives=0, on_news=look)
+    asked.set()
+    gate.open()
+    assert answer.text() == "".join(chr(63 + place) for place in range(1, 11))
+    lengths = [progress.num_characters for progress, _ in looks]
+    assert lengths == sorted(set(lengths))
+    assert [progress.num_scores for progress, _ in looks] == lengths
+    assert lengths[-1] == len(answer.passage.text) == 10
+    assert [is_over for _, is_over in looks] == [False] * (len(looks) - 1) + [True]
+    assert [progress.is_over for progress, _ in looks] == [is_over for _, is_over in looks]
+
+
 def test_who_fails_is_told_and_the_others_go_on(serve):
     scheduler, gate, _ = serve(num_slots=2)
 

@@ -77,7 +77,8 @@ def test_bytes_of_each_format_of_tiny():
 
 
 def test_the_sizes_are_those_that_are_documented():
-    shapes = {name: (s.width, s.layers, s.vocab_size) for name, s in SIZES.items()}
+    specs = {name: size_subject(name).spec for name in SIZES}
+    shapes = {name: (s.width, s.layers, s.vocab_size) for name, s in specs.items()}
     assert shapes == {
         "tiny": (64, 2, 512),
         "small": (128, 4, 2048),
@@ -130,7 +131,10 @@ def test_a_whole_measurement(workspace, model):
         seconds=1.0,
         on_progress=lambda *facts: seen.append(facts),
     )
-    assert seen == [(model or "tiny", 0, 1)]
+    assert {facts[:3] for facts in seen} == {(model or "tiny", 0, 1)}
+    shares = [share for *_, share in seen]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)
     (figures,) = result.models
     assert figures.prompt_tokens == (40 if model else 256)
     assert figures.threads == 1

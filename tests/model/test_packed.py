@@ -14,7 +14,7 @@ from cllm.config import ModelSettings
 from cllm.errors import IntegrityError
 from cllm.model import initial_weights, load_model, spec_from_settings
 from cllm.model.codebooks import direct_table, pair_table, pair_values
-from cllm.model.files import load_float_weights, load_weights, save_quantised
+from cllm.model.files import load_float_weights, load_weights, save_model, save_quantised
 from cllm.model.packed import Packed, pack_nibbles
 from cllm.model.packed_files import from_packed_tensors, nearest_on_grid, to_packed_tensors
 from cllm.model.rotation import random_signs, rotate, rotate_back
@@ -107,6 +107,21 @@ def mixed_weights():
     for name, (kind, rotated) in kinds.items():
         weights[name] = example(kind, *weights[name].shape, rotated=rotated)
     return weights
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_some_weights_are_read_without_the_others(tmp_path, is_packed):
+    if is_packed:
+        save_quantised(tmp_path, SPEC, mixed_weights())
+    else:
+        save_model(tmp_path, SPEC, initial_weights(SPEC, 0))
+    whole = load_float_weights(tmp_path)[1]
+    names = {"embedding.weight", "norm.weight", "blocks.0.attention.qkv.weight"}
+    spec, some = load_float_weights(tmp_path, names)
+    assert spec == SPEC
+    assert some.keys() == names
+    for name, value in some.items():
+        assert np.array_equal(value, whole[name])
 
 
 def test_what_is_saved_is_read_again(tmp_path):

@@ -1,5 +1,6 @@
 """The decoder against formulas in float64, and a text against itself: in pieces, in company."""
 
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -300,3 +301,44 @@ def test_what_is_not_the_models_is_refused(library, draw):
         made.observe(np.zeros(41, np.int32))
     with pytest.raises(SettingsError, match="no token that ends"):
         decoder(library, draw, parts=Parts(ngram=NGRAM))
+
+
+def test_what_was_copied_is_not_held_on_to(library, draw):
+    made = decoder(library, draw)
+    weights = {name: value.copy() for name, value in made.weights.items()}
+    alive = {name: weakref.ref(value) for name, value in weights.items()}
+    held = Decoder(library, SPEC, None, weights)
+    weights.clear()
+    kept = {name for name, array in alive.items() if array() is not None}
+    assert "embedding.weight" in kept
+    assert not any(name.endswith((".qkv.weight", ".out.weight", ".down.weight")) for name in kept)
+    # What is left is enough to write with.
+    ids = text(SPEC, 20)
+    expected = made.decoder.observe(ids)
+    np.testing.assert_array_equal(held.observe(ids).logits, expected.logits)
+
+
+def test_threads_may_be_chosen_while_it_runs(library, draw):
+    made = decoder(library, draw, WIDE, threads=2).decoder
+    ids = text(WIDE, 60)
+    expected = made.observe(ids).logits
+    for is_wanted in (True, False, True):
+        made.use_one_thread(is_wanted)
+        np.testing.assert_array_equal(made.observe(ids).logits, expected)
+
+
+def test_a_closed_decoder_refuses_instead_of_crashing(library, draw):
+    made = decoder(library, draw).decoder
+    made.feed([Feed(0, [1, 2])])
+    made.close()
+    made.close()
+    assert made.is_closed
+    for act in (
+        lambda: made.feed([Feed(0, [1])]),
+        lambda: made.length(0),
+        lambda: made.observe(text(SPEC, 3)),
+        lambda: made.copy(0, 0, 1),
+        lambda: made.use_one_thread(True),
+    ):
+        with pytest.raises(ValueError, match="closed"):
+            act()

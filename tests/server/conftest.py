@@ -1,6 +1,7 @@
 """A real server on this machine's own address, over a home with small models."""
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,26 @@ TEXT = "The river ran past the old mill, and the mill stood still beside the riv
 DIALOGUE = (
     "Anna: How is the mill?\nBert: It stands.\n\nAnna: And the river?\nBert: It runs.\n\n" * 200
 )
+# What a client may write where a name stands.
+NAMES = [
+    "..%2f..%2f..%2fetc%2fpasswd",
+    "%2e%2e",
+    "%2e%2e%2f%2e%2e%2fcllm.db",
+    "..%5c..%5cx",
+    "%00",
+    "story%00",
+    "story%2f..%2fstory",
+    "%2fetc%2fpasswd",
+    "%c0%ae%c0%ae",
+    "%e2%80%ae",
+    "st%C3%B6ry",
+    "%EF%BC%8E%EF%BC%8E",
+    "~",
+    ".hidden",
+    "con",
+    "a" * 5000,
+    "%f0%9f%90%8d" * 400,
+]
 LIMITS = Limits(memory_bytes=1 << 28, most_slots=4, most_waiting=8)
 
 
@@ -68,6 +89,14 @@ def make_model(workspace: Workspace, name: str, *, context: int = 96, seed: int 
         tokenizer.save(folder, context=spec.context)
         write_json(folder / "training.json", {"dialogue": dialogue.to_json() if dialogue else None})
     return workspace.models.path(name)
+
+
+def ask_raw(address, request):
+    """What comes back for the very bytes of a request."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as raw:
+        raw.sendall(request)
+        return b"".join(iter(lambda: raw.recv(65536), b""))
 
 
 @contextlib.contextmanager

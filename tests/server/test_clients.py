@@ -1,14 +1,21 @@
 """What other programs' clients make of the server."""
 
+import asyncio
+import base64
 import json
+import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import openai
 import pytest
+
+from cllm.server.access import make_access
 
 PROMPT = "The river ran"
 SAID = [{"role": "user", "content": "How is the mill?"}]
@@ -91,13 +98,154 @@ def test_openai_embeds_lists_and_responds(client, served):
 
 
 def test_openai_raises_its_own_errors(client):
-    with pytest.raises(openai.NotFoundError, match="nobody"):
+    with pytest.raises(openai.NotFoundError, match="nobody") as found:
         client.completions.create(model="nobody", prompt="x")
+    assert (found.value.code, found.value.type) == ("not_found", "invalid_request_error")
     with pytest.raises(openai.BadRequestError, match="temperature") as found:
         client.completions.create(model="story", prompt="x", temperature=-1)
     assert found.value.param == "temperature"
     with pytest.raises(openai.BadRequestError):
         client.completions.create(model="../x", prompt="x")
+    with pytest.raises(openai.NotFoundError, match="nobody"):
+        client.chat.completions.create(model="nobody", messages=SAID, stream=True)
+    with pytest.raises(openai.NotFoundError, match="nobody"):
+        client.models.retrieve("nobody")
+    with pytest.raises(openai.BadRequestError):
+        client.embeddings.create(model="story", input=[])
+    with pytest.raises(openai.BadRequestError):
+        client.responses.create(model="talk", input="x", previous_response_id="resp_1")
+
+
+def test_openai_is_told_that_a_key_is_needed_and_that_the_queue_is_full(bounded):
+    locked = bounded(access=make_access("127.0.0.1", api_key="a-long-secret-key"))
+    address = f"{locked.address}/v1"
+    with (
+        openai.OpenAI(base_url=address, api_key="wrong", max_retries=0) as stranger,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        stranger.models.list()
+    with openai.OpenAI(base_url=address, api_key="a-long-secret-key", max_retries=0) as friend:
+        assert friend.models.list().data
+    busy = bounded(most_waiting=0)
+    with openai.OpenAI(base_url=f"{busy.address}/v1", api_key="any", max_retries=0) as client:
+        for more in ({}, {"stream": True}):
+            with pytest.raises(openai.RateLimitError) as found:
+                client.completions.create(model="story", prompt=PROMPT, **more)
+            assert int(found.value.response.headers["retry-after"]) >= 1
+
+
+def test_openai_says_it_in_its_many_ways(client, served):
+    turn = turn_of(served, model="talk", messages=SAID, max_tokens=12, temperature=0)
+    body = {"model": "talk", "temperature": 0, "max_completion_tokens": 12}
+    parts = [{"type": "text", "text": "How is "}, {"type": "text", "text": "the mill?"}]
+    messages = [{"role": "user", "content": parts}]
+    answer = client.chat.completions.create(**body, messages=messages)
+    assert answer.choices[0].message.content == turn
+    # What these models have nothing to do with is passed over.
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    answer = client.chat.completions.create(
+        **body,
+        messages=SAID,
+        tools=[tool],
+        tool_choice="auto",
+        user="somebody",
+        metadata={"a": "b"},
+        store=False,
+        parallel_tool_calls=False,
+        extra_body={"of_the_future": {"x": 1}},
+    )
+    assert answer.choices[0].message.content == turn
+    assert answer.choices[0].message.tool_calls is None
+    several = client.chat.completions.create(
+        model="talk", messages=SAID, n=3, seed=4, temperature=1, max_tokens=8
+    )
+    assert [choice.index for choice in several.choices] == [0, 1, 2]
+    assert len({choice.message.content for choice in several.choices}) > 1
+    pieces = list(
+        client.chat.completions.create(
+            **body, messages=SAID, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert pieces[-1].choices == [] and pieces[-1].usage == answer.usage
+    assert all(piece.usage is None for piece in pieces[:-1])
+
+
+def test_openai_ends_where_it_is_told_to(client, served):
+    body = {"model": "story", "prompt": PROMPT, "temperature": 0, "max_tokens": 30}
+    whole = client.completions.create(**body).choices[0].text
+    one, other = whole[5:7], whole[12:15]
+    for stop in (one, [one], [other, one], ["never said \u2603", one]):
+        words = [stop] if isinstance(stop, str) else stop
+        first = min(whole.find(word) for word in words if word in whole)
+        answer = client.completions.create(**body, stop=stop).choices[0]
+        assert (answer.text, answer.finish_reason) == (whole[:first], "stop")
+        pieces = client.completions.create(**body, stop=stop, stream=True)
+        assert "".join(piece.choices[0].text for piece in pieces) == answer.text
+    assert client.completions.create(**body).choices[0].finish_reason == "length"
+
+
+def test_openai_reads_how_likely_each_token_was(client):
+    body = {"model": "story", "prompt": PROMPT, "temperature": 0, "max_tokens": 6}
+    found = client.completions.create(**body, logprobs=3).choices[0]
+    assert len(found.logprobs.tokens) == 6
+    for token, value, best in zip(
+        found.logprobs.tokens,
+        found.logprobs.token_logprobs,
+        found.logprobs.top_logprobs,
+        strict=True,
+    ):
+        # The likeliest was taken, and no more is certain than all.
+        assert value == pytest.approx(max(best.values()), abs=1e-5)
+        assert best[token] == pytest.approx(value, abs=1e-5)
+        assert sum(math.exp(one) for one in best.values()) <= 1 + 1e-6
+    pieces = list(client.completions.create(**body, logprobs=3, stream=True))
+    streamed = [
+        value for piece in pieces if piece.choices for value in _values(piece.choices[0].logprobs)
+    ]
+    assert streamed == pytest.approx(found.logprobs.token_logprobs, abs=1e-4)
+    answer = client.chat.completions.create(
+        model="talk", messages=SAID, max_tokens=4, temperature=0, logprobs=True, top_logprobs=1
+    )
+    for item in answer.choices[0].logprobs.content:
+        assert item.top_logprobs[0].logprob == item.logprob
+        assert item.bytes is None or bytes(item.bytes).decode(errors="replace") == item.token
+
+
+def _values(logprobs):
+    return logprobs.token_logprobs if logprobs else []
+
+
+def test_openai_embeds_in_both_forms_and_under_an_alias(client):
+    packed = client.embeddings.create(model="story", input=["The river"])
+    plain = client.embeddings.create(model="story", input=["The river"], encoding_format="float")
+    raw = client.embeddings.with_raw_response.create(
+        model="story", input="The river", encoding_format="base64"
+    )
+    text = json.loads(raw.text)["data"][0]["embedding"]
+    numbers = np.frombuffer(base64.b64decode(text), dtype="<f4")
+    assert packed.data[0].embedding == pytest.approx(plain.data[0].embedding, abs=1e-7)
+    assert numbers.tolist() == packed.data[0].embedding
+    assert packed.usage.total_tokens == plain.usage.total_tokens > 0
+    # `cllm` stands for the default model.
+    alias = client.embeddings.create(model="cllm", input=["The river"])
+    assert alias.data[0].embedding == packed.data[0].embedding and alias.model == "story"
+    body = {"prompt": PROMPT, "temperature": 0, "max_tokens": 8}
+    named = client.completions.create(model="story", **body)
+    assert client.completions.create(model="cllm", **body).choices[0].text == named.choices[0].text
+
+
+def test_openai_can_be_asked_by_many_at_once(served):
+    async def ask():
+        async with openai.AsyncOpenAI(
+            base_url=f"{served.address}/v1", api_key="any", max_retries=0
+        ) as client:
+            body = {"model": "story", "prompt": PROMPT, "max_tokens": 12, "temperature": 0}
+            answers = [client.completions.create(**body) for _ in range(8)]
+            return {answer.choices[0].text for answer in await asyncio.gather(*answers)}
+
+    expected_text = text_of(served, model="story", prompt=PROMPT, max_tokens=12, temperature=0)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(asyncio.run, ask()).result() == {expected_text}
 
 
 @pytest.mark.long

@@ -169,7 +169,7 @@ def test_unknown_fields_are_ignored_and_aliases_known(client):
         ({"prompt": "x", "logit_bias": {"999999": 1}}, 400, "logit_bias"),
         ({"prompt": "x", "stop": ["a"] * 17}, 400, "stop"),
         ({"prompt": "mill " * 300, "echo": True, "logprobs": 1}, 400, "prompt"),
-        ({"prompt": "x", "model": "nobody"}, 404, None),
+        ({"prompt": "x", "model": "nobody"}, 404, "model"),
         ({"prompt": "x", "model": "../../etc/passwd"}, 400, None),
     ],
 )
@@ -188,3 +188,17 @@ def test_what_is_not_json_is_a_mistake_too(client):
     answer = client.post("/v1/completions", content=b"{nonsense", headers=headers)
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_however_json_is_announced_it_is_read_the_same(client):
+    body = json.dumps({"prompt": PROMPT, "max_tokens": 5, "seed": 1, "stop": "q", "unknown": [{}]})
+    texts = []
+    for kind in ("application/json", "application/json; charset=utf-8", "application/x+json"):
+        answer = client.post("/v1/completions", content=body, headers={"Content-Type": kind})
+        assert answer.status_code == 200
+        texts.append(answer.json()["choices"][0]["text"])
+    assert len(set(texts)) == 1
+    for content, kind in ((body, "text/plain"), ('{"prompt": "x"', "application/json")):
+        answer = client.post("/v1/completions", content=content, headers={"Content-Type": kind})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["type"] == "invalid_request_error"

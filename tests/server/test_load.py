@@ -66,27 +66,67 @@ async def load(address: str, seed: int, seconds: float) -> int:
         return sum(await asyncio.gather(*(one_client(client, chance, until) for chance in chances)))
 
 
-@pytest.mark.long
-def test_a_mixed_load_leaves_nothing_behind(workspace):
+@contextlib.contextmanager
+def serving(workspace, log):
+    """The address of a server in a child process, and that; what it says goes to `log`."""
     command = [sys.executable, "-c", SERVER, str(workspace.home)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    with (
+        log.open("w") as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as child,
+    ):
         try:
             assert child.stdout is not None
-            address = child.stdout.readline().strip()
-            server = psutil.Process(child.pid)
-            assert asyncio.run(load(address, 1, SECONDS)) > CLIENTS
-            before = server.memory_info().rss
-            assert asyncio.run(load(address, 2, SECONDS)) > CLIENTS
-            assert server.memory_info().rss < 1.05 * before
-            deadline = time.monotonic() + 30
-            while "cllm_requests_running 0.0" not in httpx.get(f"{address}/metrics").text:
-                assert time.monotonic() < deadline, "texts are being written for nobody"
-                time.sleep(0.05)
-            body = {"prompt": "x", "max_tokens": 3}
-            answer = httpx.post(f"{address}/v1/completions", json=body, timeout=30)
-            assert answer.status_code == 200
-            # The connections of those who left are gone too.
-            with contextlib.suppress(psutil.AccessDenied):
-                assert len(server.net_connections()) < CLIENTS
+            yield child.stdout.readline().strip(), psutil.Process(child.pid)
         finally:
             child.terminate()
+    assert log.read_text() == ""
+
+
+async def short_texts(address: str, count: int, *, at_once: int) -> None:
+    """Ask for so many texts of a few tokens, each through a connection of its own."""
+
+    async def ask(client: httpx.AsyncClient, number: int) -> None:
+        body = {"model": "story", "prompt": "x", "max_tokens": 3, "stream": number % 2 == 0}
+        while True:
+            answer = await client.post("/v1/completions", json=body)
+            if answer.status_code == 200:
+                return
+            # The queue holds eight.
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) >= 1
+            await asyncio.sleep(0.02)
+
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=address, timeout=60, limits=limits) as client:
+        for _ in range(0, count, at_once):
+            await asyncio.gather(*(ask(client, number) for number in range(at_once)))
+
+
+@pytest.mark.long
+def test_short_requests_leave_nothing_behind(workspace, tmp_path):
+    with serving(workspace, tmp_path / "log") as (address, server):
+        asyncio.run(short_texts(address, 400, at_once=1))
+        asyncio.run(short_texts(address, 640, at_once=64))
+        before = server.memory_info().rss
+        asyncio.run(short_texts(address, 2000, at_once=1))
+        asyncio.run(short_texts(address, 1280, at_once=64))
+        assert server.memory_info().rss < 1.03 * before
+
+
+@pytest.mark.long
+def test_a_mixed_load_leaves_nothing_behind(workspace, tmp_path):
+    with serving(workspace, tmp_path / "log") as (address, server):
+        assert asyncio.run(load(address, 1, SECONDS)) > CLIENTS
+        before = server.memory_info().rss
+        assert asyncio.run(load(address, 2, SECONDS)) > CLIENTS
+        assert server.memory_info().rss < 1.05 * before
+        deadline = time.monotonic() + 30
+        while "cllm_requests_running 0.0" not in httpx.get(f"{address}/metrics").text:
+            assert time.monotonic() < deadline, "texts are being written for nobody"
+            time.sleep(0.05)
+        body = {"prompt": "x", "max_tokens": 3}
+        answer = httpx.post(f"{address}/v1/completions", json=body, timeout=30)
+        assert answer.status_code == 200
+        # The connections of those who left are gone too.
+        with contextlib.suppress(psutil.AccessDenied):
+            assert len(server.net_connections()) < CLIENTS

@@ -2,12 +2,20 @@
 
 import asyncio
 import shutil
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+import psutil
 import pytest
 
 from cllm.errors import NotFoundError, SettingsError
 from cllm.infer.scheduler import BusyError
+from cllm.jobs.model_service import delete_model, rename_model, restore, save_as
+from cllm.jobs.opening import Decoding
+from cllm.jobs.training_service import is_training
 from cllm.server.limits import Limits
 from cllm.server.pool import Pool
 from cllm.workspace.workspace import Workspace
@@ -125,13 +133,106 @@ def test_a_model_replaced_on_disk_is_read_again(pool_of, shelf):
     assert names(pool) == ["one"]
 
 
-def test_while_a_training_runs_models_are_opened_for_one_thread(pool_of):
+def until(is_so, seconds=20):
+    end = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert is_so()
+
+
+def threads_at_work(pool):
+    """Threads of this process that compute while the open model reads a long text."""
+    (model,) = pool.loaded()
+    ids = np.ones(model.context, np.int32)
+
+    def spent():
+        return {thread.id: thread.user_time for thread in psutil.Process().threads()}
+
+    before, end = spent(), time.monotonic() + 1.5
+    while time.monotonic() < end:
+        model.opened.observe(ids)
+    return sum(value - before.get(number, 0.0) > 0.1 for number, value in spent().items())
+
+
+def test_while_a_training_runs_open_models_compute_on_one_thread(pool_of, monkeypatch):
+    monkeypatch.setattr("cllm.server.pool._LOOK_S", 0.02)
     is_training = False
-    pool = pool_of(is_training=lambda: is_training)
+    pool = pool_of(is_training=lambda: is_training, decoding=Decoding(threads=2))
     in_a_loop(use(pool, "one"))
-    (idle,) = pool.loaded()
+    (model,) = pool.loaded()
+    before = model.opened.observe(np.arange(5, dtype=np.int32)).logits
     is_training = True
+    until(lambda: model.is_calm)
+    # The very same model, and to the last bit the same figures.
+    assert pool.loaded() == [model]
+    assert threads_at_work(pool) == 1
+    assert np.array_equal(model.opened.observe(np.arange(5, dtype=np.int32)).logits, before)
+    in_a_loop(use(pool, "two"))
+    assert all(open_one.is_calm for open_one in pool.loaded())
+    is_training = False
+    until(lambda: not any(open_one.is_calm for open_one in pool.loaded()))
+
+
+def test_a_training_of_another_process_is_noticed(pool_of, shelf, monkeypatch):
+    monkeypatch.setattr("cllm.server.pool._LOOK_S", 0.02)
+    pool = pool_of(is_training=lambda: is_training(shelf))
     in_a_loop(use(pool, "one"))
-    (calm,) = pool.loaded()
-    assert calm is not idle
-    assert calm.stamp[-1] == 1
+    (model,) = pool.loaded()
+    # What `cllm train` of a terminal does: a row in the database, and a process that is alive.
+    run = shelf.runs.create("other", {}, ["cllm", "train"])
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    shelf.runs.update(run.id, state="training")
+    shelf.runs.hand_over(run.id, process.pid)
+    until(lambda: model.is_calm)
+    # It is killed and says nothing.
+    process.kill()
+    process.wait()
+    until(lambda: not model.is_calm)
+
+
+def decoder_memory_is_freed(model):
+    with pytest.raises(ValueError, match="closed"):
+        model.opened.decoder.length(0)
+    return True
+
+
+@pytest.mark.parametrize("change", ["rename", "delete", "overwrite", "by hand"])
+def test_a_model_that_is_no_more_what_it_was_is_let_go(pool_of, shelf, monkeypatch, change):
+    async def work(pool):
+        held = await pool.take("one")
+        changes = {
+            "rename": lambda: rename_model(shelf, "one", "uno"),
+            "delete": lambda: delete_model(shelf, "one"),
+            "overwrite": lambda: save_as(shelf, "two", "one", overwrite=True),
+            "by hand": lambda: shutil.rmtree(shelf.home / "models" / "one"),
+        }
+        changes[change]()
+        await asyncio.to_thread(until, lambda: not pool.loaded())
+        # Its last text is written to the end.
+        answer = held.scheduler.submit([1], held.defaults)
+        assert await asyncio.to_thread(answer.text) is not None
+        assert answer.passage.error is None
+        if change != "overwrite":
+            with pytest.raises(NotFoundError) as refused:
+                await pool.take("one")
+            assert "two" in str(refused.value.hint)
+        pool.give_back(held)
+        return held
+
+    monkeypatch.setattr("cllm.server.pool._LOOK_S", 0.02)
+    pool = pool_of()
+    held = in_a_loop(work(pool))
+    until(lambda: held.opened.decoder.is_closed)
+    assert decoder_memory_is_freed(held)
+
+
+def test_what_was_deleted_and_is_back_loads_again(pool_of, shelf, monkeypatch):
+    monkeypatch.setattr("cllm.server.pool._LOOK_S", 0.02)
+    pool = pool_of()
+    in_a_loop(use(pool, "one"))
+    (model,) = pool.loaded()
+    entry = delete_model(shelf, "one")
+    until(lambda: model.opened.decoder.is_closed)
+    restore(shelf, entry.id)
+    in_a_loop(use(pool, "one"))
+    assert names(pool) == ["one"]

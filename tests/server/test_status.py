@@ -3,12 +3,15 @@
 import base64
 
 import numpy as np
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.server.conftest import make_model, running
 
 from cllm.infer.torch_decoder import TorchDecoder
 from cllm.model.files import load_weights
 from cllm.model.transformer import Transformer
 from cllm.text.tokenizers import Tokenizer
+from cllm.workspace.workspace import Workspace
 
 TEXTS = ["The river", "the old mill stood still"]
 
@@ -32,6 +35,65 @@ def test_health_properties_and_what_is_not_there(client):
     missing = client.get("/v1/nonsense")
     assert missing.status_code == 404
     assert missing.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A server over models of its own, which may be renamed and deleted."""
+    place = Workspace(tmp_path / "home")
+    for number, name in enumerate(("one", "two")):
+        make_model(place, name, seed=number)
+    with running(place, default_model="two") as served, served.client() as found:
+        yield found
+
+
+def write(client, model):
+    body = {"model": model, "prompt": "The river", "max_tokens": 4, "seed": 1}
+    return client.post("/v1/completions", json=body)
+
+
+def loaded(client):
+    return {model["name"] for model in client.get("/props").json()["loaded_models"]}
+
+
+def test_a_deleted_model_is_let_go_and_comes_back(own):
+    before = write(own, "one").json()["choices"][0]["text"]
+    assert loaded(own) == {"one"}
+    entry = own.delete("/api/models/one").json()
+    assert loaded(own) == set()
+    missing = write(own, "one")
+    assert missing.status_code == 404
+    error = missing.json()["error"]
+    assert error["param"] == "model"
+    assert "'one'" in error["message"]
+    assert "two" in missing.json()["error"]["hint"]
+    assert own.post(f"/api/trash/{entry['id']}/restore").status_code == 200
+    assert write(own, "one").json()["choices"][0]["text"] == before
+
+
+def test_a_renamed_model_answers_to_its_new_name_alone(own):
+    before = write(own, "one").json()["choices"][0]["text"]
+    assert own.post("/api/models/one/rename", json={"name": "uno"}).status_code == 200
+    assert loaded(own) == set()
+    assert write(own, "one").status_code == 404
+    assert "uno" in write(own, "one").json()["error"]["hint"]
+    assert write(own, "uno").json()["choices"][0]["text"] == before
+
+
+def test_an_overwritten_model_writes_as_the_new_one(own):
+    old, new = (write(own, name).json()["choices"][0]["text"] for name in ("one", "two"))
+    assert old != new
+    body = {"name": "one", "overwrite": True}
+    assert own.post("/api/models/two/copy", json=body).status_code == 201
+    assert loaded(own) == {"two"}
+    assert write(own, "one").json()["choices"][0]["text"] == new
+
+
+def test_chosen_defaults_hold_from_the_next_text_on(own):
+    assert write(own, "one").status_code == 200
+    body = {"model": "one", "prompt": "The river", "seed": 1}
+    own.put("/api/models/one/defaults", json={"max_tokens": 3})
+    assert own.post("/v1/completions", json=body).json()["usage"]["completion_tokens"] <= 3
 
 
 def figures(client):

@@ -1,12 +1,22 @@
 """Clients that are slow, gone, too many, or send too much; and time that runs out."""
 
 import asyncio
+import contextlib
 import json
+import logging
+import re
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
+from tests.server.conftest import LIMITS, Running
+
+from cllm.jobs.serve import address_of, listen, make_server
+from cllm.server.access import make_access
+from cllm.server.app import create_app
 
 
 def in_a_loop(work):
@@ -94,7 +104,22 @@ def test_a_client_that_goes_before_its_answer_ends_its_text(bounded):
     eventually(lambda: num_running(served) == 0)
 
 
-def test_a_client_that_reads_nothing_blocks_nobody_and_is_given_up(bounded):
+@pytest.fixture
+def complaints():
+    """What the server that runs the application complains about."""
+    found: list[str] = []
+
+    class Note(logging.Handler):
+        def emit(self, record):
+            found.append(record.getMessage())
+
+    log, note = logging.getLogger("uvicorn.error"), Note(logging.WARNING)
+    log.addHandler(note)
+    yield found
+    log.removeHandler(note)
+
+
+def test_a_client_that_reads_nothing_blocks_nobody_and_is_cut_off(bounded, complaints):
     served = bounded(send_s=1.0, most_slots=2)
     body = ENDLESS | {"logprobs": 20}
     stuck = [open_raw(served, body) for _ in range(2)]
@@ -106,9 +131,45 @@ def test_a_client_that_reads_nothing_blocks_nobody_and_is_given_up(bounded):
             assert _text(client, 5) is not None
             assert time.monotonic() - begun < 60
             eventually(lambda: num_running(served) == 0)
+        for raw in stuck:
+            # What had been sent may still come, but the connection has ended in the middle.
+            assert not _all_that_comes(raw).endswith(b"0\r\n\r\n")
     finally:
         for raw in stuck:
             raw.close()
+    assert complaints == []
+
+
+def _all_that_comes(raw):
+    raw.settimeout(30)
+    data = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := raw.recv(65536):
+            data += part
+    return data
+
+
+def test_an_answer_that_is_never_taken_does_not_keep_its_connection(workspace, complaints):
+    app = create_app(workspace, make_access("127.0.0.1", api_key=None), LIMITS)
+    server = make_server(app, idle_s=1)
+    body = ENDLESS | {"model": "story", "stream": False, "logprobs": 100, "max_tokens": 2000}
+    with listen("127.0.0.1", 0) as place:
+        thread = threading.Thread(target=server.run, args=([place],))
+        thread.start()
+        try:
+            eventually(lambda: server.started)
+            raw = open_raw(Running(address_of(place), app.state.service, app.state.access), body)
+            eventually(lambda: server.server_state.connections)
+            eventually(lambda: not server.server_state.connections)
+            head, _, rest = _all_that_comes(raw).partition(b"\r\n\r\n")
+            length = int(re.search(rb"content-length: (\d+)", head)[1])
+            assert length > 1_000_000
+            assert len(rest) < length
+            raw.close()
+        finally:
+            server.should_exit = True
+            thread.join(30)
+    assert complaints == []
 
 
 def test_many_stream_at_once_and_each_gets_the_text_that_it_gets_alone(bounded):
@@ -137,6 +198,24 @@ def test_many_stream_at_once_and_each_gets_the_text_that_it_gets_alone(bounded):
 
     assert in_a_loop(all_at_once()) == alone * 8
     assert num_running(served) == 0
+
+
+def test_one_who_streams_gets_each_token_when_it_comes(bounded):
+    served = bounded()
+    slow_down(served, seconds=0.05)
+    with served.client() as client:
+        body = ENDLESS | {"max_tokens": 20, "logprobs": 0}
+        with client.stream("POST", "/v1/completions", json=body) as answer:
+            pieces = [
+                json.loads(line[6:])["choices"][0]
+                for line in answer.iter_lines()
+                if line.startswith("data: {")
+            ]
+    tokens = [len(piece["logprobs"]["tokens"]) for piece in pieces]
+    assert sum(tokens) == 20
+    # A busy machine may bring two at a time.
+    assert max(tokens) <= 3
+    assert len(pieces) >= 10
 
 
 def test_too_many_are_asked_to_come_again(bounded):

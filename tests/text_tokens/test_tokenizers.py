@@ -143,6 +143,16 @@ def test_a_stream_gives_whole_characters(text):
         assert "\ufffd" in text or not any("\ufffd" in part for part in parts)
 
 
+@given(MIXED, st.integers(0, 20))
+def test_a_stream_takes_several_ids_at_once_and_can_be_copied(text, cut):
+    tokenizer = trained("bytes")
+    ids = [int(token) for token in tokenizer.encode(text)]
+    one = tokenizer.stream()
+    begun = one.push_all(ids[:cut])
+    for stream in (one.copy(), one):
+        assert begun + stream.push_all(ids[cut:]) + stream.finish() == text
+
+
 def test_a_stream_shows_a_broken_character_at_the_end():
     tokenizer = trained("bytes")
     stream = tokenizer.stream()

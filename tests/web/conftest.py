@@ -26,7 +26,7 @@ _STILL = """Promise.all(document.getAnimations()
   .filter((moving) => moving.effect.getComputedTiming().iterations !== Infinity)
   .map((moving) => moving.finished.catch(() => null))).then(() => true)"""
 _START = "import sys; from cllm.cli.main import run; sys.exit(run(sys.argv[1:]))"
-_START_APP = "import sys; from cllm.cli.app import app; app(browser=False, port=0, json=True)"
+_START_APP = "import sys; from cllm.cli.app import app; app(browser=False, port=%d, json=True)"
 
 
 @dataclass
@@ -44,10 +44,10 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def open_app(home: Path) -> Iterator[App]:
-    """The app over a home, until the block ends."""
+def open_app(home: Path, *, port: int = 0) -> Iterator[App]:
+    """The app over a home, until the block ends; at a free port unless one is given."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _START_APP],
+        [sys.executable, "-c", _START_APP % port],
         env=environment(home),
         stdout=subprocess.PIPE,
         text=True,
@@ -80,8 +80,13 @@ def train(home: Path, name: str, *, steps: int = 6) -> None:
     text.write_text(tales(len(name)), encoding="utf-8")
     words = ["train", str(text), "--name", name, "--steps", str(steps), "--preset", "tiny"]
     more = ["--context", "32", "--train.batch-size", "4", "--quiet"]
-    command = [sys.executable, "-c", _START, *words, *more]
-    subprocess.run(command, env=environment(home), check=True, timeout=120)
+    command(*words, *more, home=home)
+
+
+def command(*words: str, home: Path) -> None:
+    """Let `cllm` do something in a home."""
+    line = [sys.executable, "-c", _START, *words]
+    subprocess.run(line, env=environment(home), check=True, timeout=120, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")

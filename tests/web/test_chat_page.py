@@ -24,7 +24,7 @@ from cllm.model import ModelSpec, save_model
 from cllm.text.dialogue import detect_dialogue
 from cllm.text.tokenizers import train_tokenizer
 from cllm.web.beam_dialog import tree_options
-from cllm.web.desk import Desk, as_turns, still_there
+from cllm.web.desk import Desk, as_shown, as_turns, still_there
 from cllm.web.running import RunningText
 from cllm.web.sampling_panel import CONTROLS, MORE_CONTROLS, PRESETS
 from cllm.web.token_text import TokenFact, segments, tokens_html
@@ -151,8 +151,80 @@ def test_a_document_goes_on_where_it_ends(desk: Desk) -> None:
     finished(desk, held, desk.go_on(held, "story", whole))
     roles = [message.role for message in desk.workspace.conversations.branch(held)]
     assert roles == ["document", "assistant", "assistant"]
+
+
+def test_what_is_taken_back_can_be_brought_back(desk: Desk) -> None:
+    held = begun(desk, "write", logit_bias=["#0=-inf"])
+    finished(desk, held, desk.go_on(held, "story", "The river "))
+    one = desk.document(held)
+    finished(desk, held, desk.go_on(held, "story", one))
+    two = desk.document(held)
     desk.take_back(held)
+    assert desk.document(held) == one
+    desk.keep(held, one)
+    desk.take_back(held)
+    assert desk.document(held) == "The river "
+    desk.bring_back(held)
+    assert desk.document(held) == one
+    desk.bring_back(held)
+    assert desk.document(held) == two
+    # Nothing is left to bring back, and nothing is there to lose.
+    desk.bring_back(held)
+    assert desk.document(held) == two
+    desk.take_back(held)
+    desk.keep(held, one + "mine")
+    desk.bring_back(held)
+    assert desk.document(held) == one + "mine"
+
+
+def test_a_document_without_a_beginning_of_ones_own_is_taken_back_whole(desk: Desk) -> None:
+    held = begun(desk, "write", logit_bias=["#0=-inf"])
+    finished(desk, held, desk.go_on(held, "story", ""))
+    whole = desk.document(held)
+    desk.take_back(held)
+    assert desk.document(held) == ""
+    desk.bring_back(held)
     assert desk.document(held) == whole
+
+
+def test_any_text_survives_a_sheet(desk: Desk) -> None:
+    held = begun(desk, "write")
+    store = desk.workspace.conversations
+    kept = store.add(held, "assistant", "one\r\ntwo\rthree")
+    # As a browser gives it back, unchanged and with more.
+    desk.keep(held, "one\ntwo\nthree")
+    assert [m.id for m in store.branch(held)] == [kept.id]
+    odd = "\u2028 \u202e \ufeff e\u0301 \U0001f98a \x00 \ud83d half"
+    desk.keep(held, "one\ntwo\nthree" + odd)
+    first, second = store.branch(held)
+    assert first.id == kept.id
+    assert second.text == odd.replace("\ud83d", "\ufffd")
+
+
+def test_of_a_long_conversation_only_what_may_fit_is_read(desk: Desk) -> None:
+    held = begun(desk, "chat")
+    store = desk.workspace.conversations
+    for number in range(150):
+        store.add(held, "user", f"How is the mill, for the {number}th time?")
+        store.add(held, "assistant", "It stands beside the river and stood there before.")
+    read: list[int] = []
+    branch = store.branch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            type(store),
+            "branch",
+            lambda self, *args, **more: read.append(len(found := branch(*args, **more))) or found,
+        )
+        reply = finished(desk, held, desk.say(held, "talk", "And the river?"))
+    # 301 turns were there; the model's context of 96 characters has room for some of the last.
+    assert max(read[:-1]) < 100
+    unseen = reply.details["unseen"]
+    assert 295 < unseen < 301
+    again = finished(desk, held, desk.answer(held, "talk", beside=reply))
+    assert again.details["unseen"] == unseen
+    # In the middle, a reply has fewer turns before it.
+    old = store.branch(held)[11]
+    assert finished(desk, held, desk.answer(held, "talk", beside=old)).details["unseen"] <= 11
 
 
 def test_what_a_person_changes_in_a_document_is_theirs_and_the_old_stays(desk: Desk) -> None:
@@ -206,10 +278,12 @@ def message(text: str, role: str = "document", number: int = 1) -> Message:
 def test_passages_that_are_still_there_and_the_rest_are_the_text(
     passages: list[str], text: str
 ) -> None:
-    branch = [message(passage) for passage in passages]
+    branch, text = [message(passage) for passage in passages], as_shown(text)
     kept, rest = still_there(branch, text)
-    assert "".join(m.text for m in kept) + rest == text
-    whole = "".join(passages)
+    assert "".join(as_shown(m.text) for m in kept) + rest == text
+    # However lines end in what is kept, a sheet has one kind of line end.
+    whole = "".join(as_shown(passage) for passage in passages)
+    assert "\r" not in whole
     assert still_there(branch, whole + text) == (branch, text)
 
 
@@ -374,6 +448,18 @@ def test_a_conversation_is_written_kept_branched_and_found_again(page: Page) -> 
     assert page.locator(".is-assistant .cllm-text").inner_text() == first
 
 
+def test_turns_that_no_longer_fit_are_told(page: Page) -> None:
+    opened(page, "/chat")
+    say(page, "How is the mill?")
+    expect(page.locator(".cllm-unseen")).to_have_count(0)
+    say(page, "And the river beside the mill?")
+    say(page, "And the river?")
+    # The model's context is 96 characters.
+    expect(page.locator(".cllm-unseen")).to_have_text(
+        re.compile(r"^[2-4] older turns no longer fit the model's context: it answers without them")
+    )
+
+
 def test_a_token_says_what_else_might_have_come(page: Page) -> None:
     opened(page, "/chat")
     say(page, "And the river?")
@@ -394,7 +480,15 @@ def test_a_conversation_is_renamed_deleted_and_brought_back(page: Page) -> None:
     say(page, "A question to be renamed")
     page.get_by_label("More for A question to be renamed").click()
     page.get_by_text("Rename", exact=True).click()
-    page.get_by_label("Name", exact=True).fill("On rivers")
+    name = page.get_by_label("Name", exact=True)
+    expect(name).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(name).to_have_count(0)
+    more = page.get_by_label("More for A question to be renamed")
+    expect(more).to_be_focused()
+    page.keyboard.press("Enter")
+    page.get_by_text("Rename", exact=True).click()
+    name.fill("On rivers")
     page.locator(".cllm-dialog").get_by_role("button", name="Rename").click()
     item = page.locator(".cllm-list-title", has_text="On rivers")
     expect(item).to_be_visible()
@@ -435,10 +529,16 @@ def test_a_document_goes_on_in_place_and_is_taken_back(page: Page) -> None:
     assert len(whole) > len("The river ")
     # The shades lie behind the same text.
     assert page.locator(".cllm-paper-shades").inner_text().rstrip() == whole.rstrip()
+    # What was typed and what goes on with it are one text.
+    expect(page.locator(".cllm-list-title", has_text="The river")).to_have_count(1)
+    expect(page.locator(".cllm-list-title", has_text="Untitled")).to_have_count(0)
     page.reload()
     expect(sheet).to_have_value(whole)
     page.get_by_role("button", name="Take back").click()
     expect(sheet).to_have_value("The river ")
+    page.reload()
+    page.get_by_role("button", name="Bring back").click()
+    expect(sheet).to_have_value(whole)
 
 
 def test_the_likeliest_ways_on_can_be_taken(page: Page) -> None:

@@ -83,6 +83,69 @@ def test_keyboard_reaches_content_and_switcher(model, page):
     expect(item.first).to_be_hidden()
 
 
+def test_theme_button_and_links_answer_to_the_keyboard(model, page):
+    page.goto("/models")
+    button = page.locator(".cllm-theme")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).to_have_attribute("aria-label", "Theme: light")
+    page.keyboard.press("Space")
+    expect(button).to_have_attribute("aria-label", "Theme: dark")
+    page.keyboard.press("Enter")
+    expect(button).to_have_attribute("aria-label", "Theme: as the system")
+    page.locator('.cllm-nav a[href="/training"]').focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/training")
+
+
+def test_link_is_answered_before_its_page_has_come(model, page):
+    page.goto("/models")
+    expect(page.get_by_role("heading", name="Models", exact=True)).to_be_visible()
+    answered = page.evaluate("""() => {
+        document.querySelector('.cllm-nav a[href="/training"]').click();
+        return [document.documentElement.className,
+            document.querySelector(".cllm-nav [aria-current]").textContent];
+    }""")
+    assert "is-leaving" in answered[0]
+    assert answered[1] == "Train"
+    expect(page.get_by_role("heading", name="Train a model")).to_be_visible()
+    expect(page.locator("html")).not_to_have_class(re.compile("is-leaving"))
+
+
+def test_page_says_when_the_app_is_gone_and_when_it_is_back(tmp_path, browser):
+    home = tmp_path / "home"
+    with open_app(home) as running:
+        tab = entered(browser, running)
+        field = tab.get_by_label("Text", exact=True)
+        field.fill("Not to be lost.")
+    told = tab.locator("#popup")
+    expect(told).to_be_visible()
+    expect(told).to_contain_text("The app does not answer.")
+    assert serious(tab) == []
+    with open_app(home, port=int(running.url.rpartition(":")[2])):
+        expect(told).to_contain_text("The app was started anew.")
+        expect(field).to_have_value("Not to be lost.")
+    tab.context.close()
+
+
+def test_page_goes_on_after_its_connection_was_lost(model, page):
+    page.goto("/models")
+    button = page.locator(".cllm-theme")
+    expect(button).to_be_visible()
+    page.wait_for_function("window.socket?.connected")
+    page.evaluate("window.socket.io.engine.close()")
+    page.wait_for_function("window.socket?.connected")
+    expect(page.locator("#popup")).to_be_hidden()
+    before = button.get_attribute("aria-label")
+    button.click()
+    expect(button).not_to_have_attribute("aria-label", before)
+    page.reload()
+    while button.get_attribute("aria-label") != "Theme: as the system":
+        before = button.get_attribute("aria-label")
+        button.click()
+        expect(button).not_to_have_attribute("aria-label", before)
+
+
 def test_only_who_opened_it_gets_in(model, app):
     assert httpx.get(f"{app.url}/models").status_code == 401
     assert httpx.get(f"{app.url}/models?token=guessed").status_code == 401

@@ -1,6 +1,7 @@
 """Look inside: what lies near a token, what gates learned, and the vocabulary on a spiral."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 from playwright.sync_api import Page, expect
 from tests.web.conftest import WIDTHS, is_within_width, serious
 
+from cllm.config import GenerateSettings
 from cllm.errors import InputError
+from cllm.infer.scheduler import Answer, BusyError
+from cllm.jobs.beam import BeamSettings, find_beams
 from cllm.jobs.gates import learned_gates
 from cllm.jobs.inspect import inspect
 from cllm.jobs.knowledge import expected_bits, known_spiral, surprise_bits
@@ -22,6 +26,7 @@ from cllm.model.mechanisms.schumann import Schumann
 from cllm.text.tokenizers import train_tokenizer
 from cllm.web.inside_reading import framed
 from cllm.web.inside_spirals import options
+from cllm.web.writers import OpenWriter, Writers
 from cllm.workspace.workspace import Workspace
 
 TEXT = "The river ran past the old mill, and the mill stood still beside the river.\n" * 20
@@ -211,6 +216,100 @@ def test_the_plane_of_a_single_point_is_whole(count: int) -> None:
     places, share = plane(np.ones((count, 3)))
     assert share == 1.0
     assert np.abs(places).max() < 1e-12
+
+
+# One owner of the model
+
+
+@pytest.fixture
+def writers(workspace: Workspace, table: np.ndarray) -> Iterator[Writers]:
+    """The models that are open for pages, in a pool of their own."""
+    found = Writers(workspace)
+    yield found
+    found.close()
+
+
+def refuse_reading(patch: pytest.MonkeyPatch) -> None:
+    """From now on whoever reads a model for a decoder of his own fails."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the model is read a second time")
+
+    for module in ("opening", "beam", "generate"):
+        patch.setattr(f"cllm.jobs.{module}.open_model", refuse)
+
+
+def long_text(writer: OpenWriter) -> Answer:
+    """A text that goes on until it is stopped."""
+    eos = writer.served.tokenizer.eos_id
+    settings = GenerateSettings(max_tokens=100_000, logit_bias={eos: -math.inf}, min_p=0.1)
+    return writer.go_on("The", settings, shades=False)
+
+
+def test_the_model_that_writes_is_looked_into(
+    workspace: Workspace, writers: Writers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "The river ran past the old mill. " * 8
+    expected, _ = inspect("plain", text, workspace=workspace, threads=1)
+    with writers.using("plain") as writer, monkeypatch.context() as patch:
+        refuse_reading(patch)
+        answer = long_text(writer)
+        found = writer.inspect(text)
+        assert answer.passage.finish is None
+        answer.cancel()
+    assert found.num_windows > 1
+    np.testing.assert_allclose(found.bits, expected.bits, rtol=1e-6)
+    np.testing.assert_allclose(found.window.attention, expected.window.attention, atol=1e-6)
+    np.testing.assert_array_equal(found.window.lens.ids, expected.window.lens.ids)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_beams_are_followed_beside_texts_of_others(
+    workspace: Workspace, writers: Writers, monkeypatch: pytest.MonkeyPatch, groups: int
+) -> None:
+    wanted = BeamSettings(beams=4, groups=groups, max_tokens=8)
+    settings = GenerateSettings()
+    prompt = "The river ran past the old mill, " * 3
+    expected = find_beams("plain", prompt, settings, wanted, workspace=workspace)
+    alone = GenerateSettings(max_tokens=40, seed=3)
+    with writers.using("plain") as writer, monkeypatch.context() as patch:
+        refuse_reading(patch)
+        before = writer.go_on("The mill", alone, shades=False).text()
+        answer, same = long_text(writer), writer.go_on("The mill", alone, shades=False)
+        found = writer.find_beams(prompt, settings, wanted, home=workspace.home)
+        assert answer.passage.finish is None
+        # Nor does a search change what others write.
+        assert same.text() == before
+        answer.cancel()
+        # All slots are free again: as many texts are written at once as there are.
+        texts = [long_text(writer) for _ in range(writer.served.slots.decoder.num_slots)]
+        for text in texts:
+            next(iter(text))
+            text.cancel()
+    assert found == expected
+    assert (found.nodes, found.samples) == (expected.nodes, expected.samples)
+
+
+def test_where_too_few_slots_are_free_a_search_says_so(
+    workspace: Workspace, writers: Writers
+) -> None:
+    with writers.using("plain") as writer:
+        slots = writer.served.slots
+        share = BeamSettings(beams=slots.decoder.num_slots - 1, max_tokens=2)
+        texts = [long_text(writer), long_text(writer)]
+        for text in texts:
+            next(iter(text))
+        with pytest.raises(BusyError, match="too many texts"):
+            writer.find_beams("The", GenerateSettings(), share, home=workspace.home)
+        for text in texts:
+            text.cancel()
+            text.text()
+        found = writer.find_beams("The", GenerateSettings(), share, home=workspace.home)
+        assert len(found.samples) > 0
+        # More than there is room for: the model is read for this one search.
+        more = BeamSettings(beams=slots.decoder.num_slots, max_tokens=2)
+        found = writer.find_beams("The", GenerateSettings(), more, home=workspace.home)
+        assert len(found.samples) > 0
 
 
 # In a browser

@@ -7,7 +7,9 @@ import shutil
 
 import pytest
 from playwright.sync_api import expect
-from tests.web.conftest import serious
+from tests.web.conftest import PATIENCE_MS, serious
+
+LONG_MS = 3 * PATIENCE_MS
 
 
 def card(page, name):
@@ -140,3 +142,45 @@ def test_what_is_no_model_is_refused_in_words(model, models, tmp_path):
     dialog.get_by_label("Folder or file on this machine").fill(str(tmp_path / "nothing"))
     dialog.get_by_role("button", name="Open it").click()
     expect(dialog.get_by_role("alert")).to_contain_text("There is no such file or folder")
+
+
+def test_squeezed_model_is_made_beside_it_and_writes(model, models, app):
+    choose(models, model, "Squeeze")
+    dialog = models.get_by_role("dialog")
+    dialog.get_by_role("radio", name=re.compile("^8 bits")).click()
+    dialog.get_by_role("button", name="Squeeze", exact=True).click()
+    small = card(models, "tales-8bit")
+    expect(small).to_contain_text("squeezed", timeout=LONG_MS)
+    expect(dialog).to_have_count(0)
+    weights = [app.home / "models" / name / "model.safetensors" for name in (model, "tales-8bit")]
+    whole, squeezed = (path.stat().st_size for path in weights)
+    assert squeezed < whole
+    choose(models, model, "Compare with another")
+    dialog.get_by_label("The same beginning for both").fill("The fox")
+    dialog.get_by_role("button", name="Let both write").click()
+    expect(dialog.locator(".cllm-sample").nth(1)).to_have_text(re.compile("^The fox.+", re.S))
+
+
+@pytest.mark.parametrize("action", ["Rename", "Save as", "Squeeze", "Export"])
+def test_dialog_is_opened_and_left_by_keyboard(model, models, action):
+    more = models.get_by_role("button", name=f"More for {model}", exact=True)
+    more.focus()
+    models.keyboard.press("Enter")
+    item = models.locator(".q-menu .q-item", has_text=re.compile(f"^{action}$"))
+    expect(item).to_be_visible()
+    item.focus()
+    models.keyboard.press("Enter")
+    dialog = models.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    assert serious(models, ".q-dialog") == []
+    models.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(more).to_be_focused()
+
+
+def test_gone_folder_and_new_one_are_seen_without_asking(model, models, app):
+    home = app.home / "models"
+    shutil.copytree(home / model, home / "copied-in")
+    expect(card(models, "copied-in")).to_be_visible()
+    shutil.rmtree(home / "copied-in")
+    expect(card(models, "copied-in")).to_have_count(0)

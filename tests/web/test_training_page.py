@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import signal
 import psutil
 import pytest
 from playwright.sync_api import expect
-from tests.web.conftest import PATIENCE_MS, entered, open_app, serious, tales, train
+from tests.web.conftest import PATIENCE_MS, command, entered, open_app, serious, tales, train
 
 LONG = 3 * PATIENCE_MS
 
@@ -36,12 +37,20 @@ def nothing_left(request):
 def fill_in(page, name, *, steps):
     page.get_by_label("Text", exact=True).fill(tales(lines=600))
     page.get_by_label("Name", exact=True).fill(name)
+    few_steps(page, steps)
+
+
+def few_steps(page, steps):
     page.get_by_text("Choose more yourself").click()
     page.get_by_label("Context (tokens)").fill("32")
     page.get_by_label("Batch (windows)").fill("4")
     page.get_by_label("Steps, instead of a time").fill(str(steps))
     page.get_by_role("combobox", name="Size").click()
     page.get_by_role("option", name="Tiny").click()
+
+
+def newest_run(home):
+    return max((home / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime)
 
 
 def start(page):
@@ -86,6 +95,50 @@ def test_files_are_taken_in_and_others_refused(model, page, tmp_path):
     assert serious(page) == []
     page.get_by_role("button", name="Leave out notes.md").click()
     expect(files).to_have_count(0)
+
+
+def test_long_text_is_taken_in_whole(model, app, page):
+    text = tales(lines=40_000)
+    assert len(text) > 1_200_000
+    page.goto("/training?new=true")
+    field = page.get_by_label("Text", exact=True)
+    expect(field).to_be_visible()
+    # As it is pasted; typing it would take a browser minutes.
+    field.evaluate(
+        "(field, text) => { field.value = text; field.dispatchEvent(new Event('input')); }", text
+    )
+    expect(page.get_by_text(f"{len(text):,} characters")).to_be_visible()
+    page.get_by_label("Name", exact=True).fill("bad/name")
+    with page.expect_response(re.compile("/api/uploads")) as sent:
+        page.get_by_role("button", name="See the proposal").click()
+    assert sent.value.json()["num_bytes"] == len(text.encode())
+    expect(page.get_by_role("alert").first).to_contain_text("can't be the name of a model")
+
+
+def test_prepared_corpus_is_trained_on(model, app, page, tmp_path):
+    text = tmp_path / "songs.txt"
+    text.write_text(tales(seed=5), encoding="utf-8")
+    command("corpora", "add", "songs", str(text), home=app.home)
+    page.goto("/training?new=true")
+    page.get_by_role("tab", name="Prepared").click()
+    expect(page.get_by_role("combobox", name="Corpus")).to_be_visible()
+    expect(page.locator(".q-tab-panel")).to_contain_text("songs (")
+    page.get_by_label("Name", exact=True).fill("sung")
+    few_steps(page, 8)
+    start(page)
+    state = page.locator(".cllm-heading [role=status]")
+    expect(state).to_have_text("Finished", timeout=LONG)
+    expect(page.locator(".cllm-live-facts")).to_contain_text("Loss, held out")
+    chart = page.get_by_role("img", name=re.compile("^Bits per byte over steps; on the text"))
+    expect(chart).to_be_visible()
+    page.get_by_role("button", name="Loss", exact=True).click()
+    expect(page.get_by_role("img", name=re.compile("^Loss in nats a token"))).to_be_visible()
+    # 4 decimals of the very figures that the run wrote down.
+    lines = (newest_run(app.home) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    nats = [row["train_nats"] for row in map(json.loads, lines) if "train_nats" in row]
+    told = page.locator(".cllm-chart").get_attribute("aria-label")
+    assert f"{nats[0]:.2f} at step 1" in told
+    assert f"{nats[-1]:.3f} at 8" in told
 
 
 def test_nothing_to_learn_from_is_said(model, page):

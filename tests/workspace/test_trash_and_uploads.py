@@ -115,7 +115,7 @@ def test_more_than_the_limit_is_refused_and_leaves_nothing(workspace):
 def test_a_nearly_full_disk_is_not_filled(workspace, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(
-        files.shutil, "disk_usage", lambda path: usage(1, 1, files.RESERVE_BYTES + 3)
+        files.shutil, "disk_usage", lambda path: usage(1 << 40, 1, files.RESERVE_BYTES + 3)
     )
     arrival = workspace.uploads.begin("a.txt", limit_bytes=10)
     arrival.write(b"abc")

@@ -24,15 +24,25 @@ def app(
 ) -> None:
     """Open the browser app: train, keep, and talk to your models.
 
-    It is served on this machine alone, until Ctrl+C. A training goes on when the app ends.
+    It is served on this machine alone, until Ctrl+C. A training goes on when the app ends. An app
+    that runs already is opened again instead.
     """
     output = Output(as_json=json)
-    from cllm.jobs.app import run_app
+    from cllm.jobs.app import open_running, run_app
 
-    def tell(address: str) -> None:
+    workspace = open_workspace()
+
+    def tell(address: str, stop: str = "Stop it with Ctrl+C.") -> None:
         if json:
             output.result({"address": address})
         else:
-            output.console.print(f"cllm is at {address}\nStop it with Ctrl+C.")
+            # On one line, however long: it is to be copied.
+            output.console.print(f"cllm is at {address}\n{stop}", soft_wrap=True)
 
-    run_app(open_workspace(), port=port, model=model, opens_browser=browser, on_ready=tell)
+    def tell_again(address: str) -> None:
+        tell(address, "It runs already; Ctrl+C stops it where it was started.")
+
+    if not open_running(
+        workspace, port=port, model=model, opens_browser=browser, on_ready=tell_again
+    ):
+        run_app(workspace, port=port, model=model, opens_browser=browser, on_ready=tell)

@@ -28,6 +28,7 @@ _STYLES = {
     "finished": "good",
     "training": "accent",
     "preparing": "accent",
+    "paused": "warn",
     "interrupted": "warn",
     "failed": "bad",
 }
@@ -58,6 +59,9 @@ def list_(*, json: JsonFlag = False) -> None:
         for run in runs
     ]
     output.print(listing(columns, rows, right=("steps", "bits/byte", "time")))
+    paused = next((run["model"] for run in runs if run["state"] == "paused"), None)
+    if paused:
+        output.print(f"\nThe training of {paused} is paused: the app resumes it, or ends it.")
     waiting = next((run["id"] for run in runs if run["state"] == "interrupted"), None)
     if waiting:
         output.print(f"\nGo on with an interrupted run:  cllm runs resume {waiting}")

@@ -21,14 +21,15 @@ from cllm.cli.tables import remark
 from cllm.cli.train_report import end_report, plan_facts, profile_table, sample_block
 from cllm.jobs.events import (
     Advised,
+    Continued,
     Event,
     Finished,
+    Paused,
     Planned,
     Prepared,
     Preparing,
     Profiled,
     Sampled,
-    Saved,
     Stepped,
     Validated,
 )
@@ -94,15 +95,25 @@ class TrainView:
                 self._validated = event
             case Sampled():
                 self._sample(event)
+            case Paused() | Continued():
+                self._pause(event)
             case Advised():
                 self._output.print(remark(f"note: {event.message}", "warn"))
-            case Saved():
-                pass
             case Profiled():
                 self._stop()
                 self._output.print(profile_table(event))
             case Finished():
                 self._finish(event)
+
+    def _pause(self, event: Paused | Continued) -> None:
+        """It stands still, so the bar goes; or it goes on, and the next step draws it again."""
+        self._stop()
+        step = count(event.step)
+        told = remark(f"Going on after step {step}.", "label")
+        if isinstance(event, Paused):
+            way = "The app resumes it; Ctrl-C ends it here."
+            told = remark(f"Paused after step {step}; everything is saved. {way}", "warn")
+        self._output.print(told)
 
     def _step(self, event: Stepped) -> None:
         if not self._output.is_terminal:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cllm.errors import ExistsError, IntegrityError, StorageError
-from cllm.files import MANIFEST, read_json, storage_errors, sync_folder, write_folder
+from cllm.files import (
+    MANIFEST,
+    read_json,
+    storage_errors,
+    sync_folder,
+    temporary_prefix,
+    write_folder,
+)
 
 # In every exported folder: what it is an export of, and the verdict.
 RECORD = "cllm_export.json"
@@ -73,7 +80,8 @@ def write_place(output: Path, *, is_file: bool, overwrite: bool) -> Iterator[Pat
         return
     with storage_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        prefix = temporary_prefix(output.name)
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=output.parent))
         try:
             yield temporary / output.name
             with (temporary / output.name).open("rb") as file:

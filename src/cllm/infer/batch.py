@@ -13,6 +13,9 @@ from cllm.infer.slots import Slots
 
 # Between two looks at what was written: short enough to seem immediate.
 PIECE_SECONDS = 0.02
+# A look costs some microseconds for each text: where others are written too, the first token of
+# a new one waits until a look is worth it.
+_FIRST_SECONDS = 0.0002
 
 
 class Batch:
@@ -21,6 +24,8 @@ class Batch:
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
         self.going: list[Passage] = []
+        # Whether it would take long until others may join.
+        self.is_long = False
         self._interrupt: Int32[np.ndarray, " 1"] = np.zeros(1, np.int32)
 
     def add(self, passage: Passage, *, by_force: bool = False) -> bool:
@@ -46,8 +51,9 @@ class Batch:
     def step(self, max_seconds: float = PIECE_SECONDS) -> list[tuple[Passage, str]]:
         """Write for a while; returns the new text of each passage, and removes those that ended.
 
-        Only a token each where one has none yet or must be looked at after each token. What goes
-        wrong with one passage ends that one (its `error`); a failure of the decoder ends all.
+        Less long where one has none yet, and only a token each where one must be looked at after
+        each token. What goes wrong with one passage ends that one (its `error`); a failure of
+        the decoder ends all.
         """
         with self.slots.lock:
             pieces = self._prepare()
@@ -55,6 +61,10 @@ class Batch:
             if ready:
                 if any(passage.goes_step_by_step for passage in ready):
                     max_seconds = 0.0
+                elif any(not passage.ids for passage in ready):
+                    max_seconds = min(max_seconds, _FIRST_SECONDS * (len(ready) - 1))
+                else:
+                    self.is_long = True
                 streams = [passage.stream for passage in ready if passage.stream is not None]
                 try:
                     self.slots.decoder.write(
@@ -66,6 +76,7 @@ class Batch:
                     self.going.clear()
                     raise
                 finally:
+                    self.is_long = False
                     # Whoever interrupts has changed first what is looked at from here on.
                     self._interrupt[0] = 0
             for passage in ready:

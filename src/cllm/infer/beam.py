@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from cllm.errors import SettingsError
 from cllm.infer import samplers
-from cllm.infer.decoder import Decoder
+from cllm.infer.decoder import Feeds
 from cllm.native.stream import Choice, Feed
 
 # Of a group of n beams, at most this many times n tokens are looked at after each.
@@ -85,7 +85,7 @@ class _Beam:
 
 
 def search(
-    decoder: Decoder,
+    decoder: Feeds,
     prompt_ids: Sequence[int],
     settings: BeamSettings,
     *,
@@ -94,7 +94,7 @@ def search(
 ) -> BeamTree:
     """The likeliest continuations of a prompt, of whose bias and penalties `choice` tells.
 
-    The decoder has a slot for each beam, and nobody else uses it. Cost: `beams` tokens a step.
+    The decoder has a slot for each beam, and nobody else uses these. Cost: `beams` tokens a step.
     Source: length normalisation: Wu et al. 2016, arXiv:1609.08144; groups: Vijayakumar et al.
     2016, arXiv:1610.02424.
     """
@@ -106,7 +106,7 @@ def search(
 class _Search:
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: Feeds,
         settings: BeamSettings,
         eos_id: int | None,
         choice: Choice,

@@ -13,7 +13,7 @@ from cllm.native.stream import Feed, Stream
 
 
 @runtime_checkable
-class Decoder(Protocol):
+class Feeds(Protocol):
     """A model with `num_slots` slots, each of which remembers the tokens that it was fed.
 
     A slot holds `context` tokens; beyond, the first ones (attention sinks) and the latest.
@@ -46,6 +46,11 @@ class Decoder(Protocol):
 
     def copy(self, source: int, target: int, length: int) -> bool:
         """Let `target` remember the first `length` tokens of `source`; False if it can't."""
+
+
+@runtime_checkable
+class Decoder(Feeds, Protocol):
+    """One that also writes, and that one can look into."""
 
     def write(
         self,

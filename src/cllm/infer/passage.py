@@ -112,7 +112,7 @@ class Passage:
     @property
     def goes_step_by_step(self) -> bool:
         """Whether it must be looked at after each token."""
-        return not self.ids or self.constraint is not None
+        return self.constraint is not None
 
     def held(self) -> list[int]:
         """The tokens that its slot was fed, from the first."""
@@ -165,16 +165,30 @@ class Passage:
         # Also what comes after a stop string: the slot holds it.
         self._all += new
         self._num_chosen += len(new)
-        piece = ""
-        for place, token_id in enumerate(new, start=self._num_taken):
-            piece += self._take(token_id, stream, place)
-            if self.finish is not None:
-                break
+        if self.constraint is not None or (piece := self._take_together(new, stream)) is None:
+            piece = ""
+            for place, token_id in enumerate(new, start=self._num_taken):
+                piece += self._take(token_id, stream, place)
+                if self.finish is not None:
+                    break
         self._num_taken = len(stream.ids)
         if self.finish is None:
             piece += self._look_for_the_end(stream)
         self.text += piece
         return piece
+
+    def _take_together(self, new: list[int], stream: Stream) -> str | None:
+        """Take what no stop string ends; None where one does, at a token still to be found."""
+        decoded = self._decoded.copy()
+        text = decoded.push_all(new)
+        if self._stop.is_in(text):
+            return None
+        self._decoded = decoded
+        self.ids += new
+        if self._num_alternatives is not None:
+            places = enumerate(new, start=self._num_taken)
+            self.scores += [self._score(token_id, stream, place) for place, token_id in places]
+        return self._stop.push(text)
 
     def _take(self, token_id: int, stream: Stream, place: int) -> str:
         self.ids.append(token_id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import final
 
 from cllm.config import GenerateSettings
@@ -21,16 +22,30 @@ class BusyError(CllmError):
     """More texts are waiting than there is room for; later there may be."""
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much of a text is written: characters, scores of tokens, and whether that is all."""
+
+    num_characters: int
+    num_scores: int
+    is_over: bool
+
+
 @final
 class Answer:
     """A text that was asked for: iterate over its pieces as they come; `passage` has the rest.
 
-    Iterating raises what ended the text, if something went wrong.
+    Iterating raises what ended the text, if something went wrong. Who would rather look than
+    wait is called (`on_news`, from the scheduler's thread; whether it has ended) and finds how
+    far the text is whole in `progress`: the passage itself may be ahead of it.
     """
 
-    def __init__(self, scheduler: Scheduler, passage: Passage) -> None:
+    def __init__(
+        self, scheduler: Scheduler, passage: Passage, on_news: Callable[[bool], None] | None
+    ) -> None:
         self.passage = passage
-        self._scheduler = scheduler
+        self.progress = Progress(0, 0, is_over=False)
+        self._scheduler, self._on_news = scheduler, on_news
         # None is behind the last piece.
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -49,14 +64,19 @@ class Answer:
     def cancel(self) -> None:
         """End it within a token, or before it has begun; from any thread."""
         self.passage.is_cancelled = True
-        self._scheduler.wake()
+        self._scheduler.give_up(self)
 
     def deliver(self, piece: str) -> None:
         """Pass on new text, and that it has ended."""
+        passage = self.passage
+        is_over = passage.finish is not None
+        self.progress = Progress(len(passage.text), len(passage.scores), is_over)
         if piece:
             self._pieces.put(piece)
-        if self.passage.finish is not None:
+        if is_over:
             self._pieces.put(None)
+        if self._on_news is not None and (piece or is_over):
+            self._on_news(is_over)
 
 
 @final
@@ -91,8 +111,9 @@ class Scheduler:
         constraint: Constraint | None = None,
         num_alternatives: int | None = None,
         drafting: Drafting = NO_DRAFTING,
+        on_news: Callable[[bool], None] | None = None,
     ) -> Answer:
-        """Ask for a text; returns at once. Raises: SettingsError, BusyError."""
+        """Ask for a text; returns at once (see `Answer`). Raises: SettingsError, BusyError."""
         passage = Passage(
             self._slots.decoder,
             self._tokenizer,
@@ -103,7 +124,7 @@ class Scheduler:
             num_alternatives=num_alternatives,
             drafting=drafting,
         )
-        answer = Answer(self, passage)
+        answer = Answer(self, passage, on_news)
         with self._changed:
             if self._is_closed:
                 raise BusyError("no more texts are written here")
@@ -114,14 +135,21 @@ class Scheduler:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cllm-decoder", daemon=True)
                 self._thread.start()
-        self.wake()
+            # Where all slots are taken there is no use in looking before one is free.
+            if self._batch.is_long and len(self._going) < self._slots.decoder.num_slots:
+                self._batch.interrupt()
+            self._changed.notify()
         return answer
 
-    def wake(self) -> None:
-        """Let the thread look at what has changed, within a token."""
+    def give_up(self, answer: Answer) -> None:
+        """Let a text go that was cancelled: at once if it waits, else within a token."""
         with self._changed:
-            self._batch.interrupt()
-            self._changed.notify()
+            if answer in self._waiting:
+                self._waiting.remove(answer)
+                answer.passage.finish = "cancelled"
+                answer.deliver("")
+            elif id(answer.passage) in self._going:
+                self._batch.interrupt()
 
     def close(self) -> None:
         """End all texts as cancelled, and the thread."""
@@ -129,7 +157,8 @@ class Scheduler:
             self._is_closed = True
             for answer in (*self._waiting, *self._going.values()):
                 answer.passage.is_cancelled = True
-        self.wake()
+                self.give_up(answer)
+            self._changed.notify()
         if self._thread is not None:
             self._thread.join()
 
@@ -140,33 +169,38 @@ class Scheduler:
                     self._changed.wait()
                 if self._is_closed and not (self._waiting or self._going):
                     return
-                self._admit()
+            self._admit()
             self._step()
 
     def _admit(self) -> None:
-        """Let those join who waited longest; drop those who gave up. The lock is held."""
-        kept: deque[Answer] = deque()
-        while self._waiting:
-            answer = self._waiting.popleft()
-            passage = answer.passage
-            if passage.is_cancelled:
-                passage.finish = "cancelled"
-                answer.deliver("")
-            elif not kept and self._batch.add(passage):
-                self._going[id(passage)] = answer
-            else:
-                kept.append(answer)
-        self._waiting = kept
+        """Let those join who waited longest."""
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    return
+                answer = self._waiting[0]
+            # Without the lock: slots may be in use elsewhere, and nobody who asks waits for that.
+            if not self._batch.add(answer.passage):
+                return
+            with self._changed:
+                is_wanted = answer.passage.finish is None
+                if is_wanted:
+                    self._waiting.popleft()
+                    self._going[id(answer.passage)] = answer
+            if not is_wanted:
+                self._batch.remove(answer.passage)
 
     def _step(self) -> None:
         try:
             pieces = self._batch.step()
         except Exception as error:
             # The decoder itself failed: those who were being served are told, others go on.
-            for answer in self._going.values():
+            with self._changed:
+                failed = list(self._going.values())
+                self._going.clear()
+            for answer in failed:
                 answer.passage.fail(error)
                 answer.deliver("")
-            self._going.clear()
             return
         for passage, piece in pieces:
             answer = self._going[id(passage)]

@@ -22,10 +22,17 @@ class StopStrings:
         self._held = ""
         self.found: str | None = None
 
+    def is_in(self, piece: str) -> bool:
+        """Whether the next piece would complete one."""
+        text = self._held + piece
+        return any(stop in text for stop in self._strings)
+
     def push(self, piece: str) -> str:
         """Take the next piece; return what is certain not to belong to a stop string."""
         if self.found is not None:
             return ""
+        if not self._strings:
+            return piece
         text = self._held + piece
         matches = [(at + len(stop), at) for stop in self._strings if (at := text.find(stop)) >= 0]
         if matches:

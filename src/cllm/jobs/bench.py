@@ -2,114 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import psutil
 
 from cllm.config import TrainSettings
 from cllm.errors import SettingsError
-from cllm.jobs.bench_memory import process_bytes
+from cllm.jobs.bench_figures import BenchResult, FormatFigures, ModelFigures
+from cllm.jobs.bench_match import Match, open_match
+from cllm.jobs.bench_memory import process_memory
 from cllm.jobs.bench_models import SIZES, Format, Subject, folder_subject, num_bytes, size_subject
-from cllm.jobs.bench_timing import BATCHES, Rates, Work, in_rounds, writing_works
+from cllm.jobs.bench_peers import PeerProgram, describe_peers, installed_peers
+from cllm.jobs.bench_timing import (
+    BATCHES,
+    TRAINED_WINDOWS,
+    Rates,
+    Work,
+    in_rounds,
+    writing_works,
+)
 from cllm.jobs.opening import decoding_threads, open_decoder
+from cllm.jobs.stopping import listen_for_stop
 from cllm.workspace.workspace import Workspace
 
-# (what is measured now, how many are done, of how many)
-OnProgress = Callable[[str, int, int], None]
+# (what is measured now, how many are done, of how many, the share of all that is done)
+OnProgress = Callable[[str, int, int, float], None]
 
-_TRAINED_WINDOWS = 4
 LEAST_SECONDS, MOST_SECONDS = 1.0, 3600.0
-# Where other programs take more than this share of the machine, figures say more about them.
-BUSY = 0.15
-
-
-@dataclass(frozen=True, slots=True)
-class FormatFigures:
-    """One format of one model: rates in tokens/s, the first token in seconds, in each round.
-
-    `process_bytes` is the memory of a process that writes with it, Python and all.
-    """
-
-    format: Format
-    weight_bytes: int
-    process_bytes: int | None
-    prefill: Rates
-    decode: Rates
-    batches: Mapping[int, Rates]
-    first_token_s: Rates
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values: median, least and greatest of each."""
-        return {
-            "format": self.format,
-            "weight_bytes": self.weight_bytes,
-            "process_bytes": self.process_bytes,
-            "prefill_tokens_per_s": self.prefill.to_json(),
-            "decode_tokens_per_s": self.decode.to_json(),
-            **{
-                f"batch_{size}_tokens_per_s": rates.to_json()
-                for size, rates in self.batches.items()
-            },
-            "first_token_s": self.first_token_s.to_json(),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFigures:
-    """One model: each format, and training (None where it can't be trained on).
-
-    `trainer` says what trains it; `notice` why it writes the slower way, where it does.
-    """
-
-    name: str
-    parameters: int
-    threads: int
-    prompt_tokens: int
-    formats: list[FormatFigures]
-    training: Rates | None
-    trainer: str
-    notice: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "name": self.name,
-            "parameters": self.parameters,
-            "threads": self.threads,
-            "prompt_tokens": self.prompt_tokens,
-            "formats": [figures.to_json() for figures in self.formats],
-            "training_tokens_per_s": None if self.training is None else self.training.to_json(),
-            "trainer": self.trainer,
-            "notice": self.notice,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class BenchResult:
-    """All models, and how busy other programs kept the machine before and after (0 to 1)."""
-
-    models: list[ModelFigures]
-    busy_before: float
-    busy_after: float
-
-    @property
-    def is_disturbed(self) -> bool:
-        """Whether other programs were at work, too."""
-        return max(self.busy_before, self.busy_after) > BUSY
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "benchmark": "bench",
-            "models": [figures.to_json() for figures in self.models],
-            "busy_before": self.busy_before,
-            "busy_after": self.busy_after,
-        }
+# Of the time with other programs, about so much goes into warming them up.
+_WARMING_SHARE = 0.4
 
 
 def bench(
@@ -117,16 +44,19 @@ def bench(
     *,
     workspace: Workspace,
     presets: Sequence[str] = (),
-    seconds: float = 60.0,
+    seconds: float | None = None,
     threads: int | None = None,
+    peers: bool = False,
     on_progress: OnProgress | None = None,
 ) -> BenchResult:
     """Measure a model, or the presets (all of them unless named) with random weights.
 
-    About `seconds` are spent on all together. Every figure is the median of rounds in which
-    everything is measured in turn. What is compiled stays in the workspace's home.
-    Raises: NotFoundError, IntegrityError, SettingsError.
+    About `seconds` (a minute; with `peers` three) are spent on all together. Every figure is the
+    median of rounds in which everything is measured in turn; with `peers`, the other programs
+    that are installed, too. What is compiled stays in the workspace's home.
+    Raises: NotFoundError, IntegrityError, SettingsError, StorageError.
     """
+    seconds = usual_seconds(peers=peers) if seconds is None else seconds
     if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
         message = f"{seconds:g} is not between {LEAST_SECONDS:g} and {MOST_SECONDS:g}"
         raise SettingsError(message, where="--seconds")
@@ -138,65 +68,133 @@ def bench(
         subjects = [size_subject(name) for name in presets or SIZES]
     else:
         subjects = [folder_subject(model, workspace.models.path(model))]
+    programs = installed_peers() if peers else []
     busy, found = _busy_share(), []
-    for number, subject in enumerate(subjects):
+
+    def tell(name: str, number: int, share: float) -> None:
         if on_progress is not None:
-            on_progress(subject.name, number, len(subjects))
-        found.append(_measure(subject, workspace.home, seconds / len(subjects), threads))
-    return BenchResult(found, busy, _busy_share())
+            on_progress(name, number, len(subjects), (number + share) / len(subjects))
+
+    # Children and files of other programs go, however this ends.
+    with listen_for_stop():
+        for number, subject in enumerate(subjects):
+            tell(subject.name, number, 0.0)
+            bench_one = _Bench(subject, workspace.home, threads, programs)
+            on_share = partial(tell, subject.name, number)
+            found.append(bench_one.measure(seconds / len(subjects), on_share))
+    return BenchResult(found, busy, _busy_share(), describe_peers() if peers else None)
 
 
-def _measure(subject: Subject, home: Path, seconds: float, threads: int | None) -> ModelFigures:
-    start, spec = perf_counter(), subject.spec
-    threads_used = threads or decoding_threads(spec)
-    works: dict[str, Work] = {}
-    sizes: dict[Format, tuple[int, int | None]] = {}
-    notice = None
-    for format_ in subject.formats:
-        weights = subject.weights(format_)
-        decoder, notice = open_decoder(
-            spec,
-            weights,
-            home,
-            lexicon=subject.lexicon(),
-            threads=threads,
-            num_slots=max(BATCHES),
+def usual_seconds(*, peers: bool) -> float:
+    """How long to measure unless told otherwise; beside other programs there is more to do."""
+    return 180.0 if peers else 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnWorks:
+    """What is timed of ours, and what is known before."""
+
+    works: dict[str, Work]
+    # By format: bytes of the weights, of a process, and of a process at most.
+    sizes: dict[Format, tuple[int, int | None, int | None]]
+    trainer: str
+    notice: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """The measurement of one model."""
+
+    subject: Subject
+    home: Path
+    threads: int | None
+    programs: Sequence[PeerProgram]
+
+    def measure(self, seconds: float, on_share: Callable[[float], None]) -> ModelFigures:
+        """All figures of the model; the warming up is part of the time."""
+        start, spec = perf_counter(), self.subject.spec
+        with self._match(lambda share: on_share(_WARMING_SHARE * share)) as match:
+            ours = self._own_works(match)
+            works = ours.works | (match.works() if match is not None else {})
+            begun = _WARMING_SHARE if self.programs else 0.0
+            found = in_rounds(
+                works,
+                max(seconds - (perf_counter() - start), 0.0),
+                on_round=lambda share: on_share(begun + (1.0 - begun) * share),
+            )
+            peers = [] if match is None else match.figures(found, list(ours.sizes))
+            is_alone = match is not None and not match.players
+        return ModelFigures(
+            name=self.subject.name,
+            parameters=spec.num_parameters,
+            threads=self.threads or decoding_threads(spec),
+            prompt_tokens=spec.context,
+            formats=[
+                _format_figures(format_, *ours.sizes[format_], found) for format_ in ours.sizes
+            ],
+            training=found.get("training"),
+            trainer=ours.trainer,
+            notice=ours.notice,
+            peers=[] if is_alone else peers,
+            peers_notice=peers[0].problem if is_alone and peers else None,
         )
-        sizes[format_] = (
-            num_bytes(weights),
-            process_bytes(subject, format_, home, threads_used),
-        )
-        works |= {f"{format_} {name}": work for name, work in writing_works(decoder).items()}
-        if notice is not None:
-            # Torch computes in float32, whatever the format.
-            break
-    training, trainer = _training(subject, home, threads)
-    if training is not None:
-        works["training"] = training
-    found = in_rounds(works, max(seconds - (perf_counter() - start), 0.0))
-    return ModelFigures(
-        name=subject.name,
-        parameters=spec.num_parameters,
-        threads=threads_used,
-        prompt_tokens=spec.context,
-        formats=[_format_figures(format_, *sizes[format_], found) for format_ in sizes],
-        training=found.get("training"),
-        trainer=trainer,
-        notice=notice,
-    )
+
+    @contextlib.contextmanager
+    def _match(self, on_warm: Callable[[float], None]) -> Iterator[Match | None]:
+        if not self.programs:
+            yield None
+            return
+        with open_match(self.subject, self.home, self.threads) as match:
+            match.join(self.programs, on_warm)
+            yield match
+
+    def _own_works(self, match: Match | None) -> _OwnWorks:
+        subject, spec = self.subject, self.subject.spec
+        works: dict[str, Work] = {}
+        sizes: dict[Format, tuple[int, int | None, int | None]] = {}
+        notice, threads_used = None, self.threads or decoding_threads(spec)
+        for format_ in subject.formats:
+            weights = subject.weights(format_)
+            decoder, notice = open_decoder(
+                spec,
+                weights,
+                self.home,
+                lexicon=subject.lexicon(),
+                threads=self.threads,
+                num_slots=max(BATCHES),
+            )
+            memory = process_memory(subject, format_, self.home, threads_used)
+            resident = None if memory is None else memory.resident
+            peak = None
+            if match is not None and match.players:
+                peak = match.own_peak(format_, weights, threads_used)
+            sizes[format_] = (num_bytes(weights), resident, peak)
+            works |= {f"{format_} {name}": work for name, work in writing_works(decoder).items()}
+            if notice is not None:
+                # Torch computes in float32, whatever the format.
+                break
+        training, trainer = _training(subject, self.home, self.threads)
+        if training is not None:
+            works["training"] = training
+        return _OwnWorks(works, sizes, trainer, notice)
 
 
 def _format_figures(
-    format_: Format, weight_bytes: int, process: int | None, found: Mapping[str, Rates]
+    format_: Format,
+    weight_bytes: int,
+    resident: int | None,
+    peak: int | None,
+    found: Mapping[str, Rates],
 ) -> FormatFigures:
     return FormatFigures(
         format=format_,
         weight_bytes=weight_bytes,
-        process_bytes=process,
+        process_bytes=resident,
         prefill=found[f"{format_} prefill"],
         decode=found[f"{format_} decode"],
         batches={size: found[f"{format_} batch {size}"] for size in BATCHES},
         first_token_s=found[f"{format_} first token"],
+        peak_bytes=peak,
     )
 
 
@@ -218,7 +216,7 @@ def _training(subject: Subject, home: Path, threads: int | None) -> tuple[Work |
         if isinstance(value, np.ndarray)
     }
     learner = compute.learner(spec, weights, decided)
-    shape = (_TRAINED_WINDOWS, spec.context)
+    shape = (TRAINED_WINDOWS, spec.context)
     ids = np.random.default_rng(0).integers(0, spec.vocab_size, shape).astype(np.int32)
     batch, rates = (ids, np.roll(ids, -1, axis=1)), LearningRates(1e-4, 1e-4, 0.9)
 

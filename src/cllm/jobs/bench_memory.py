@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import gc
+import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import psutil
 
 from cllm.jobs.bench_models import Format, Subject, folder_subject, size_subject
 from cllm.jobs.bench_timing import stream
+from cllm.jobs.bench_turns import peak_bytes
 from cllm.jobs.opening import open_decoder
+from cllm.native.stream import Feed
 
 
-def process_bytes(subject: Subject, format_: Format, home: Path, threads: int) -> int | None:
-    """Resident bytes of a process, Python and all, that has written with the model.
+@dataclass(frozen=True, slots=True)
+class ProcessMemory:
+    """Resident bytes of a process, Python and all: after it has written, and at most."""
+
+    resident: int
+    peak: int
+
+
+def process_memory(
+    subject: Subject, format_: Format, home: Path, threads: int
+) -> ProcessMemory | None:
+    """What a process takes that reads a prompt and writes with the model.
 
     None where the process does not come to its end, for want of memory perhaps. About 0.5 s.
     """
@@ -24,7 +39,7 @@ def process_bytes(subject: Subject, format_: Format, home: Path, threads: int) -
     command = [sys.executable, "-m", __name__, subject.name, format_, folder]
     command += [str(home), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return int(done.stdout) if done.returncode == 0 else None
+    return ProcessMemory(**json.loads(done.stdout)) if done.returncode == 0 else None
 
 
 def main(name: str, format_: Format, folder: str, home: str, threads: str) -> None:
@@ -36,11 +51,15 @@ def main(name: str, format_: Format, folder: str, home: str, threads: str) -> No
         subject.spec, weights, Path(home), lexicon=lexicon, threads=int(threads)
     )
     del weights
+    prompt = np.random.default_rng(0).integers(0, decoder.vocab_size, decoder.context)
+    decoder.feed([Feed(0, prompt.tolist())])
+    decoder.truncate(0, 0)
     text = stream(decoder, 0, [1], max(1, decoder.context - 1))
     while text.finish is None:
         decoder.write([text], max_seconds=60.0)
     gc.collect()
-    print(psutil.Process().memory_info().rss)
+    resident = psutil.Process().memory_info().rss
+    print(json.dumps({"resident": resident, "peak": peak_bytes()}))
 
 
 if __name__ == "__main__":

@@ -26,22 +26,8 @@ LONGEST = 256
 _TINIEST = 1e-30
 
 
-@dataclass(frozen=True, slots=True)
-class BenchSize:
-    """A size of model."""
-
-    width: int
-    layers: int
-    heads: int
-    vocab_size: int
-
-
-SIZES: dict[str, BenchSize] = {
-    "tiny": BenchSize(width=64, layers=2, heads=2, vocab_size=512),
-    "small": BenchSize(width=128, layers=4, heads=4, vocab_size=2048),
-    "mid": BenchSize(width=384, layers=6, heads=6, vocab_size=8192),
-    "large": BenchSize(width=512, layers=8, heads=8, vocab_size=16384),
-}
+# Presets of `cllm train`, each with the vocabulary that it is measured with.
+SIZES: dict[str, int] = {"tiny": 512, "small": 2048, "mid": 8192, "large": 16384}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +60,8 @@ def size_subject(name: str) -> Subject:
     if name not in SIZES:
         hint = did_you_mean(name, SIZES, otherwise=f"There are: {', '.join(SIZES)}.")
         raise NotFoundError(f"there is no preset {name!r}", where="--preset", hint=hint)
-    size = SIZES[name]
-    settings = ModelSettings(
-        width=size.width, layers=size.layers, heads=size.heads, context=LONGEST
-    )
-    return Subject(name, spec_from_settings(settings, size.vocab_size, "tiny"), FORMATS)
+    spec = spec_from_settings(ModelSettings(context=LONGEST), SIZES[name], name)
+    return Subject(name, spec, FORMATS)
 
 
 def folder_subject(name: str, folder: Path) -> Subject:

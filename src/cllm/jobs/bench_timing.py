@@ -11,12 +11,15 @@ from time import perf_counter
 import numpy as np
 
 from cllm.infer.decoder import Decoder
+from cllm.jobs.bench_turns import ProgramError
 from cllm.native.stream import Choice, Feed, Stream
 
 # Texts that are written at the same time.
 BATCHES = (8, 32)
 ROUNDS = 5
-_SHORT_PROMPT = 8
+SHORT_PROMPT = 8
+# Windows of the context's length in a step of training.
+TRAINED_WINDOWS = 4
 _MOST_TOKENS = 4096
 
 # Works for about so many seconds; gives what was done (tokens) and the seconds it took.
@@ -49,19 +52,31 @@ class Rates:
         }
 
 
-def in_rounds(works: Mapping[str, Work], seconds: float, rounds: int = ROUNDS) -> dict[str, Rates]:
+def in_rounds(
+    works: Mapping[str, Work],
+    seconds: float,
+    rounds: int = ROUNDS,
+    on_round: Callable[[float], None] | None = None,
+) -> dict[str, Rates]:
     """The rate of each work in each round, after one that warms up; a pause hits all alike.
 
     Works whose name ends in "first token" give seconds by the token, others tokens by the second.
+    One whose program ends is left out. `on_round` is told the share that is done.
     """
     piece = seconds / len(works) / (rounds + 1)
     found: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds + 1):
-        for name, work in works.items():
-            done, taken = work(piece)
+        for name in list(found):
+            try:
+                done, taken = works[name](piece)
+            except ProgramError:
+                del found[name]
+                continue
             if turn:
                 is_time = name.endswith("first token")
                 found[name].append(taken / done if is_time else done / taken)
+        if on_round is not None:
+            on_round((turn + 1) / (rounds + 1))
     return {name: Rates(tuple(values)) for name, values in found.items()}
 
 
@@ -106,7 +121,7 @@ def _prefill(decoder: Decoder, seconds: float) -> tuple[float, float]:
 
 
 def _first_token(decoder: Decoder, seconds: float) -> tuple[float, float]:
-    prompt = _prompt(decoder, min(_SHORT_PROMPT, decoder.context))
+    prompt = _prompt(decoder, min(SHORT_PROMPT, decoder.context))
     taken: list[float] = []
     while sum(taken) < seconds or not taken:
         decoder.truncate(0, 0)
@@ -120,7 +135,7 @@ def _first_token(decoder: Decoder, seconds: float) -> tuple[float, float]:
 
 def _decode(decoder: Decoder, size: int, seconds: float) -> tuple[float, float]:
     """Texts of at most the context, begun anew until the time is over; prompts are not timed."""
-    prompt = _prompt(decoder, min(_SHORT_PROMPT, decoder.context))
+    prompt = _prompt(decoder, min(SHORT_PROMPT, decoder.context))
     room = min(_MOST_TOKENS, max(1, decoder.context - len(prompt)))
     num_tokens, taken = 0, 0.0
     while not num_tokens or taken < seconds:

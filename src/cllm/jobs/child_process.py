@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import psutil
 
 from cllm.errors import CllmError, InputError, StorageError
+from cllm.files import DISK_FULL
 
 # As `nice` would: whoever clicks and reads comes first.
 NICENESS = 10
@@ -56,33 +56,34 @@ def start_detached(
 def run_command(arguments: Sequence[str], *, home: Path, timeout_s: float) -> dict[str, Any]:
     """Run the command at low priority to its end; returns the last line it prints, as JSON.
 
-    Raises: InputError with the command's own words; CllmError when it takes too long or fails.
+    Raises: InputError with the command's own words, StorageError where the disk is full;
+    CllmError when it takes too long or fails.
     """
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command_line(arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-            env=_environment(home, {}),
-        )
+    # Pipes, not files: what is told of a full disk needs no room on it.
+    with subprocess.Popen(
+        command_line(arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(home, {}),
+    ) as process:
         _give_way(process.pid)
         try:
-            code = process.wait(timeout_s)
+            output, errors = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             message = f"`cllm {arguments[0]}` took longer than {timeout_s:,.0f} s and was ended"
             raise CllmError(message, hint="Try it with less text, or in a terminal.") from None
         finally:
             if process.poll() is None:
                 process.kill()
-                process.wait()
-        told = _text(errors)
-        if code == 0:
-            value = json.loads(_text(output).splitlines()[-1])
-            assert isinstance(value, dict), "commands answer with one object"
-            return value
-    message, hint = error_in(told)
-    if code == CllmError.exit_code:
+    if process.returncode == 0:
+        value = json.loads(_text(output).splitlines()[-1])
+        assert isinstance(value, dict), "commands answer with one object"
+        return value
+    message, hint = error_in(_text(errors))
+    if message.endswith(DISK_FULL):
+        raise StorageError(DISK_FULL, hint=hint)
+    if process.returncode == CllmError.exit_code:
         raise InputError(message, hint=hint)
     raise CllmError(message, hint=hint)
 
@@ -97,9 +98,8 @@ def error_in(output: str) -> tuple[str, str | None]:
     return message.strip(), hint.strip() or None
 
 
-def _text(file: Any) -> str:
-    file.seek(0)
-    return str(file.read().decode("utf-8", errors="replace"))
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", errors="replace")
 
 
 def _environment(home: Path, variables: Mapping[str, str]) -> dict[str, str]:

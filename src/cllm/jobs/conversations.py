@@ -62,11 +62,10 @@ def describe_message(message: Message) -> dict[str, Any]:
 def _markdown(conversation: Conversation, messages: Sequence[Message]) -> str:
     about = f"{conversation.model or 'no model'}, {iso_time(conversation.created)}"
     parts = [f"# {conversation.title or 'Conversation'}", f"*{about}*"]
-    for message in messages:
-        if conversation.mode == "write":
-            continue
-        parts += [f"## {_HEADINGS[message.role]}", message.text.strip("\n")]
-    if conversation.mode == "write" and messages:
-        # Each message is the whole document as it was; the last is as it is.
-        parts.append(messages[-1].text.strip("\n"))
+    if conversation.mode == "write":
+        # The passages of a document, as they follow each other.
+        parts.append("".join(message.text for message in messages).strip("\n"))
+    else:
+        for message in messages:
+            parts += [f"## {_HEADINGS[message.role]}", message.text.strip("\n")]
     return "\n\n".join(parts) + "\n"

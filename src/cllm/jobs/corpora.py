@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cllm.config import TextSettings
 from cllm.errors import IntegrityError
-from cllm.files import storage_errors
+from cllm.files import storage_errors, temporary_prefix
 from cllm.jobs.models import iso_time
 from cllm.workspace.workspace import Workspace
 
@@ -42,7 +42,7 @@ def add_corpus(
     target = store.root / name
     with storage_errors(target):
         store.root.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=store.root))
+        workshop = Path(tempfile.mkdtemp(prefix=temporary_prefix(name), dir=store.root))
     try:
         prepare(places, settings, workshop / name, progress=progress)
         store.check_free(name, overwrite=overwrite)

@@ -50,24 +50,30 @@ class LearnedMechanism:
 def learned_gates(workspace: Workspace, model: str) -> list[LearnedMechanism]:
     """What each mechanism of a model learned, in the order in which they act.
 
-    Raises: NotFoundError, IntegrityError. Cost: the model's weights are read once.
+    Only their arrays are read of the model's weights. Raises: NotFoundError, IntegrityError.
     """
     from cllm.jobs.mechanisms import mechanism_record
-    from cllm.model.files import load_float_weights
+    from cllm.model.files import load_float_weights, read_spec
 
-    spec, weights = load_float_weights(workspace.models.path(model))
+    folder = workspace.models.path(model)
+    names = [name for name in read_spec(folder).parameter_shapes() if _is_of_mechanism(name)]
+    spec, weights = load_float_weights(folder, names)
     found = []
     for part in spec.mechanisms:
         begins = {
             name: parameter.constant if not parameter.deviation else None
             for name, parameter in part.parameters(spec).items()
-            if parameter is not None and name.startswith("mechanisms.")
+            if parameter is not None and _is_of_mechanism(name)
         }
         record = mechanism_record(part.name)
         gates = _gates({name: weights[name] for name in begins if name in weights}, begins)
         changed = part.model_dump(exclude={"placebo"})
         found.append(LearnedMechanism(part.name, record["title"], record["status"], changed, gates))
     return found
+
+
+def _is_of_mechanism(name: str) -> bool:
+    return name.startswith("mechanisms.")
 
 
 def _gates(arrays: dict[str, NDArray[np.float32]], begins: dict[str, float | None]) -> list[Gate]:

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from cllm.errors import InputError, SettingsError
 from cllm.jobs.inspect_lens import Head, Lens, look_through, open_head, summarise
+from cllm.native.observation import Observation
 from cllm.text.clean import clean_text
 from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cllm.infer.decoder import Decoder
+    from cllm.jobs.opening import OpenModel
     from cllm.text.tokenizers import Tokenizer
 
 NUM_ALTERNATIVES = 5
 # Each token is shown by itself; longer texts are measured by `evaluate`.
 MOST_TOKENS = 50_000
+
+
+@runtime_checkable
+class Observes(Protocol):
+    """What of a model is needed to look inside it: a decoder, or a model that is open."""
+
+    @property
+    def context(self) -> int:
+        """Most tokens that it sees at once."""
+
+    def observe(self, ids: Int32[np.ndarray, " T"]) -> Observation:
+        """What it computes from a text that stands alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,14 +184,24 @@ def inspect(
 
     folder = workspace.models.path(model)
     opened = open_model(folder, workspace.home, threads=threads)
-    head = open_head(folder, opened.spec)
-    found = inspect_text(model, opened.decoder, opened.tokenizer, head, text, window=window)
-    return found, opened.notice
+    return inspect_open(model, opened, folder, text, window=window), opened.notice
+
+
+def inspect_open(
+    name: str, opened: OpenModel, folder: Path, text: str, *, window: int = 1
+) -> Inspection:
+    """What a model that is open already makes of a text; `folder` is where it was read.
+
+    Others may let it write meanwhile: each window is read in between. Raises: as `inspect_text`,
+    IntegrityError.
+    """
+    head = open_head(folder, opened.spec, opened.decoder)
+    return inspect_text(name, opened, opened.tokenizer, head, text, window=window)
 
 
 def inspect_text(
     name: str,
-    decoder: Decoder,
+    decoder: Observes,
     tokenizer: Tokenizer,
     head: Head,
     text: str,
@@ -261,7 +285,9 @@ def _inputs(eos_id: int, ids: _Ids, start: int, end: int, context: int) -> _Inpu
     return np.ascontiguousarray(before[start:end])
 
 
-def _lay_open(decoder: Decoder, head: Head, eos_id: int, ids: _Ids, start: int, end: int) -> Window:
+def _lay_open(
+    decoder: Observes, head: Head, eos_id: int, ids: _Ids, start: int, end: int
+) -> Window:
     inputs = _inputs(eos_id, ids, start, end, decoder.context)
     seen = decoder.observe(inputs)
     targets = np.full(len(inputs), -1, np.int32)
@@ -280,7 +306,7 @@ def _lay_open(decoder: Decoder, head: Head, eos_id: int, ids: _Ids, start: int, 
 
 
 def _figures(
-    decoder: Decoder, eos_id: int, ids: _Ids, place: _Place, shown: Window | None
+    decoder: Observes, eos_id: int, ids: _Ids, place: _Place, shown: Window | None
 ) -> tuple[np.ndarray, ...]:
     """Bits, entropy, ranks of the targets that a window is the first to have; alternatives.
 
@@ -309,7 +335,7 @@ def _figures(
     )
 
 
-def _logits(decoder: Decoder, inputs: _Inputs) -> Float32[np.ndarray, "T V"]:
+def _logits(decoder: Observes, inputs: _Inputs) -> Float32[np.ndarray, "T V"]:
     # Not by `feed`: the decoder's slots may hold texts of others.
     return decoder.observe(inputs).logits
 

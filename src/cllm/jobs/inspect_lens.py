@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from cllm.infer.decoder import Observation
+from cllm.infer.decoder import Decoder, Observation
 from cllm.model.mechanisms.mechanism import (
     ChangesTable,
     MapsLogits,
@@ -99,20 +98,21 @@ def look_through(
     )
 
 
-def open_head(folder: Path, spec: ModelSpec) -> Head:
+def open_head(folder: Path, spec: ModelSpec, decoder: Decoder | None = None) -> Head:
     """The last norm and the head of the model in `folder`.
 
-    Torch is loaded for models whose mechanisms change what comes after the last norm.
-    Raises: IntegrityError.
+    Where mechanisms change what comes after the last norm, the `decoder` that is open is torch's
+    and has it; without one the model is loaded. Else one matrix is read: the compiled decoder has
+    it only in an order of its own. Raises: IntegrityError.
     """
     changes = (ChangesTable, MapsLogits, ReordersVocabulary, ReplacesHead)
     if any(isinstance(part, changes) for part in spec.mechanisms):
-        return _torch_head(folder)
-    from cllm.model.files import load_weights
+        return _torch_head(folder, decoder)
+    from cllm.model.files import load_float_weights
 
-    _, weights = load_weights(folder)
-    table = _floats(weights["embedding.weight" if spec.tied else "head.weight"])
-    gain, epsilon = _floats(weights["norm.weight"]), spec.norm_epsilon
+    last = "embedding.weight" if spec.tied else "head.weight"
+    _, weights = load_float_weights(folder, {last, "norm.weight"})
+    table, gain, epsilon = weights[last], weights["norm.weight"], spec.norm_epsilon
 
     def head(hidden: Float32[np.ndarray, "T C"]) -> Float32[np.ndarray, "T V"]:
         scale = 1.0 / np.sqrt(np.square(hidden).mean(axis=1, keepdims=True) + epsilon)
@@ -122,19 +122,14 @@ def open_head(folder: Path, spec: ModelSpec) -> Head:
     return head
 
 
-def _floats(weight: Any) -> np.ndarray:
-    """A weight as it is, or a packed one taken apart."""
-    plain: np.ndarray = weight if isinstance(weight, np.ndarray) else weight.dequantise()
-    return plain
-
-
-def _torch_head(folder: Path) -> Head:
+def _torch_head(folder: Path, decoder: Decoder | None) -> Head:
     import torch
     import torch.nn.functional as F
 
+    from cllm.infer.torch_decoder import TorchDecoder
     from cllm.model import load_model
 
-    model = load_model(folder)
+    model = decoder.model if isinstance(decoder, TorchDecoder) else load_model(folder)
     parts = model.mechanisms
 
     @torch.inference_mode()

@@ -149,7 +149,8 @@ def _summary(record: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
         case "validated":
             return {"val_bits_per_byte": record["bits_per_byte"]}
         case "advised":
-            return {"advice": [*known.get("advice", []), record["message"]]}
+            # A later life of the run gives the same advice again.
+            return {"advice": [*dict.fromkeys([*known.get("advice", []), record["message"]])]}
         case "finished":
             result = record["result"]
             return {"progress": 1.0, "remaining_s": 0.0, "step": result["steps"]} | {

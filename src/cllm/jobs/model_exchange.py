@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cllm.errors import NotFoundError, SettingsError
-from cllm.files import storage_errors
+from cllm.files import storage_errors, temporary_prefix
 from cllm.jobs.child_process import run_command
 from cllm.jobs.model_service import replacing
 from cllm.workspace.workspace import Workspace
@@ -118,10 +120,19 @@ def export_path(workspace: Workspace, file: str) -> Path:
 def _zipped(folder: Path) -> Path:
     """The folder as one file beside it; weights do not get smaller by packing."""
     target = folder.with_name(folder.name + ".zip")
-    fresh = folder.with_name(f".{target.name}")
-    with storage_errors(target), zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, Path(folder.name) / path.relative_to(folder))
-    fresh.replace(target)
+    with storage_errors(target):
+        handle, name = tempfile.mkstemp(prefix=temporary_prefix(target.name), dir=target.parent)
+        fresh = Path(name)
+        try:
+            with (
+                os.fdopen(handle, "wb") as file,
+                zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+            ):
+                for path in sorted(folder.rglob("*")):
+                    if path.is_file():
+                        archive.write(path, Path(folder.name) / path.relative_to(folder))
+            fresh.replace(target)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
     return target

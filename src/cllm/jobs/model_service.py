@@ -93,14 +93,22 @@ def rename_model(workspace: Workspace, name: str, new_name: str) -> ModelCard:
     folder = workspace.models.path(name)
     workspace.models.check_free(new_name)
     _refuse_in_use(workspace, name)
+    renamed = workspace.models.root / new_name
     with storage_errors(folder):
-        folder.rename(workspace.models.root / new_name)
-    defaults = workspace.preferences.get(_defaults_key(name))
-    workspace.preferences.set(_defaults_key(new_name), defaults)
-    workspace.preferences.set(_defaults_key(name), None)
-    workspace.conversations.rename_model(name, new_name)
-    if workspace.preferences.get(_LAST_USED) == name:
-        workspace.preferences.set(_LAST_USED, new_name)
+        folder.rename(renamed)
+    try:
+        workspace.conversations.rename_model(name, new_name)
+        defaults = workspace.preferences.get(_defaults_key(name))
+        workspace.preferences.set(_defaults_key(new_name), defaults)
+        workspace.preferences.set(_defaults_key(name), None)
+        if workspace.preferences.get(_LAST_USED) == name:
+            workspace.preferences.set(_LAST_USED, new_name)
+    except BaseException:
+        # A model and its conversations have the same name, or the old one both.
+        renamed.rename(folder)
+        with contextlib.suppress(CllmError):
+            workspace.conversations.rename_model(new_name, name)
+        raise
     return model_card(workspace, new_name)
 
 

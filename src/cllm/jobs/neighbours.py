@@ -112,11 +112,11 @@ def _directions(folder: Path, changed: int) -> Float32[np.ndarray, "V C"]:
 
 def _table(folder: Path) -> Float32[np.ndarray, "V C"]:
     """What a token's vector is, also where a mechanism makes it (then torch is loaded)."""
-    from cllm.model.files import load_float_weights
+    from cllm.model.files import load_float_weights, read_spec
     from cllm.model.mechanisms.mechanism import ChangesTable
 
-    spec, weights = load_float_weights(folder)
-    if not any(isinstance(part, ChangesTable) for part in spec.mechanisms):
+    if not any(isinstance(part, ChangesTable) for part in read_spec(folder).mechanisms):
+        _, weights = load_float_weights(folder, {"embedding.weight"})
         return weights["embedding.weight"]
     import torch
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int32
 
 from cllm.errors import NativeError, SettingsError, StorageError
 from cllm.files import check_manifest
-from cllm.infer.decoder import Decoder
+from cllm.infer.decoder import Decoder, Observation
 from cllm.infer.passage import NO_DRAFTING, Drafting
 from cllm.infer.slots import Slots
 from cllm.jobs.machine import remembered
@@ -58,6 +62,8 @@ class OpenModel:
 
     `drafts` are counted from its training text, where they are kept; `draft_cost` is the time of
     one more token in a pass, as a part of a single one's, None where nothing is guessed ahead.
+    Whoever uses the decoder while texts may be written holds `slots.lock`, and `searching` while
+    it follows several texts of its own.
     """
 
     decoder: Decoder
@@ -67,6 +73,41 @@ class OpenModel:
     slots: Slots
     drafts: Drafts | None = None
     draft_cost: float | None = None
+    searching: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def context(self) -> int:
+        """Most tokens that it sees at once."""
+        return self.decoder.context
+
+    def observe(self, ids: Int32[np.ndarray, " T"]) -> Observation:
+        """What the model computes from a text, in between the texts that it writes."""
+        with self.slots.lock:
+            return self.decoder.observe(ids)
+
+    def use_one_thread(self, is_wanted: bool) -> None:
+        """Whether it computes on one thread, from the next token on, or as it is fastest.
+
+        Torch writes tokens on one thread anyhow, and reads prompts on all.
+        """
+        if isinstance(self.decoder, _Compiled):
+            with self.slots.lock:
+                self.decoder.use_one_thread(is_wanted)
+
+    def close(self) -> None:
+        """Give its memory back; no text is being written with it any more."""
+        if isinstance(self.decoder, _Compiled):
+            with self.slots.lock:
+                self.decoder.close()
+
+
+@runtime_checkable
+class _Compiled(Protocol):
+    """What our compiled decoder can beside writing."""
+
+    def use_one_thread(self, is_wanted: bool) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def open_model(
@@ -76,9 +117,11 @@ def open_model(
     threads: int | None = None,
     cache: CacheKind = "float32",
     num_slots: int = 1,
+    uses_one_thread: bool = False,
 ) -> OpenModel:
     """Open the model in `folder`; what is compiled stays in `home`.
 
+    `uses_one_thread`: from the beginning (see `OpenModel.use_one_thread`).
     Torch is loaded only where the compiled decoder lacks something.
     Raises: IntegrityError naming the file that is damaged, SettingsError.
     """
@@ -95,13 +138,16 @@ def open_model(
         num_slots=num_slots,
     )
     opened = OpenModel(decoder, tokenizer, spec, notice, Slots(decoder))
+    opened.use_one_thread(uses_one_thread)
     if notice is not None:
         return opened
     has_drafts = (folder / DRAFTS).is_file()
     return replace(
         opened,
         drafts=Drafts.load(folder, spec.vocab_size) if has_drafts else None,
-        draft_cost=_draft_cost(opened, home, threads=threads, cache=cache),
+        draft_cost=_draft_cost(
+            opened, home, threads=1 if uses_one_thread else threads, cache=cache
+        ),
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cllm.errors import SettingsError
-from cllm.files import MANIFEST, check_manifest
+from cllm.files import MANIFEST, check_manifest, copy_files
 from cllm.jobs.model_folder import TRAINING, read_training, write_about_quantised
 from cllm.quantise.recipe import ALLOWED, Bits, Method, Recipe, default_recipe
 from cllm.workspace.workspace import Workspace
@@ -146,8 +145,7 @@ def quantise(
     measured = _measured(opened, mixed, text, folder, decoder(mixed))
     result = replace(measured, model=name, source=model, method=method)
     with workspace.models.write(name, overwrite=overwrite) as target:
-        ignored = shutil.ignore_patterns(*_WRITTEN_ANEW)
-        shutil.copytree(folder, target, dirs_exist_ok=True, ignore=ignored)
+        copy_files(folder, target, leave_out=_WRITTEN_ANEW)
         save_quantised(target, opened.spec, mixed, lexicon)
         write_about_quantised(target, read_training(folder), result.to_json(), opened.spec)
     return result

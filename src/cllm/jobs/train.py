@@ -18,7 +18,7 @@ from cllm.errors import (
     NotFoundError,
     SettingsError,
 )
-from cllm.files import storage_errors
+from cllm.files import storage_errors, temporary_prefix
 from cllm.jobs.request import Request, absolute_places
 from cllm.jobs.steering import set_wish
 from cllm.jobs.stopping import listen_for_stop
@@ -94,7 +94,8 @@ def plan(
     request = make_request(places, name, settings, workspace, from_model=from_model, overwrite=True)
     with storage_errors(workspace.home):
         workspace.home.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".plan-", dir=workspace.home)
+        prefix = temporary_prefix("plan")
+        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=workspace.home)
     with folder as place:
         # No run: nobody should find or steer it.
         now = time.time()

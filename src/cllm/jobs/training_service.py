@@ -6,6 +6,7 @@ started it. All that is known of it lies in its run's folder and in the database
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cllm.config import Settings, resolve
-from cllm.errors import ExistsError, InputError, NoTextError, NotFoundError
+from cllm.errors import ExistsError, InputError, NoTextError, NotFoundError, StorageError
 from cllm.jobs.child_process import run_command, start_detached
 from cllm.jobs.request import Request
 from cllm.jobs.steering import Wish, set_wish
@@ -31,6 +32,8 @@ PLAN_SECONDS = 600.0
 _REMEMBER_S = 0.5
 _busy: dict[Path, tuple[float, bool]] = {}
 _busy_lock = threading.Lock()
+# Runs that did not come to life here, and whose end the database could not take.
+_unnoted: list[tuple[Path, str, bool]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ def start_training(
     Raises: ExistsError while another is at work (unless `beside_others`) or the name is taken,
     CllmError for what can be seen to be wrong before the text is read.
     """
+    _note_ends(workspace)
     work = _check(workspace, request, _pasted(workspace, request), is_plan=False)
     arguments = ["train", *work.arguments()]
     run = workspace.runs.create(
@@ -112,7 +116,8 @@ def start_training(
         work.request.save(run.folder)
         return _start(workspace, run, arguments)
     except BaseException:
-        workspace.runs.remove(run.id)
+        _unnoted.append((workspace.home, run.id, True))
+        _note_ends(workspace)
         raise
 
 
@@ -169,6 +174,7 @@ def discard_training(workspace: Workspace, run: str) -> None:
 
 def training_status(workspace: Workspace, run: str) -> TrainingStatus:
     """How a run stands, by its id or "latest". Raises: NotFoundError."""
+    _note_ends(workspace)
     return describe_run(workspace.runs.get(run))
 
 
@@ -176,6 +182,7 @@ def list_trainings(
     workspace: Workspace, *, offset: int = 0, limit: int | None = 100
 ) -> list[TrainingStatus]:
     """How the runs stand, the newest first."""
+    _note_ends(workspace)
     return [describe_run(record) for record in workspace.runs.list(offset=offset, limit=limit)]
 
 
@@ -234,13 +241,32 @@ def _continue(
     if run.state == "finished":
         hint = "To train further, start a training that goes on with its model."
         raise ExistsError("this run has finished", where=run.id, hint=hint)
+    _note_ends(workspace)
     taken = workspace.runs.take_up(run.id, is_alone=not beside_others)
     try:
         set_wish(run.folder, wish)
         return _start(workspace, taken, ["runs", "resume", run.id])
     except BaseException:
-        workspace.runs.update(run.id, state="interrupted")
+        _unnoted.append((workspace.home, run.id, False))
+        _note_ends(workspace)
         raise
+
+
+def _note_ends(workspace: Workspace) -> None:
+    """Note that runs of this process are not at work; on a full disk the next call does."""
+    for entry in [entry for entry in _unnoted if entry[0] == workspace.home]:
+        _, run, is_new = entry
+        try:
+            if is_new:
+                workspace.runs.remove(run)
+            else:
+                workspace.runs.update(run, state="interrupted")
+        except StorageError:
+            continue
+        except NotFoundError:
+            pass
+        with contextlib.suppress(ValueError):
+            _unnoted.remove(entry)
 
 
 def _at_work(workspace: Workspace, run: str) -> RunRecord:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from cllm.errors import IntegrityError, SettingsError
 from cllm.files import read_json, write_json
@@ -68,10 +70,14 @@ def to_qwen3(spec: ModelSpec, weights: Weights) -> Weights:
     return tensors
 
 
-def from_qwen3(spec: ModelSpec, tensors: Weights) -> Weights:
-    """Our weights from those under Qwen3's names. Raises: IntegrityError."""
+def from_qwen3(
+    spec: ModelSpec, tensors: Mapping[str, NDArray[Any]], names: Collection[str] | None = None
+) -> Weights:
+    """Our weights, or those of some `names`, from Qwen3's. Raises: IntegrityError."""
     weights: Weights = {}
     for name, shape in spec.parameter_shapes().items():
+        if names is not None and name not in names:
+            continue
         try:
             joined = np.concatenate([tensors[foreign] for foreign in foreign_names(name)])
         except KeyError as error:
@@ -218,18 +224,21 @@ def is_quantised(folder: Path) -> bool:
     return isinstance(config, dict) and QUANTISATION in config
 
 
-def load_weights(folder: Path) -> tuple[ModelSpec, MixedWeights]:
+def load_weights(
+    folder: Path, names: Collection[str] | None = None
+) -> tuple[ModelSpec, MixedWeights]:
     """Read a model's shape and its weights: float32, and `Packed` where it is quantised.
 
+    Of a file of which only some `names` are wanted, nothing else is read.
     Raises: IntegrityError naming the damaged file.
     """
     spec, path = read_spec(folder), folder / WEIGHTS
     config = read_json(folder / CONFIG)
     try:
-        tensors = load_file(path)
+        tensors = _Tensors(path)
         if QUANTISATION in config:
-            return spec, from_packed_tensors(spec, tensors, config[QUANTISATION])
-        return spec, {**from_qwen3(spec, tensors)}
+            return spec, from_packed_tensors(spec, tensors, config[QUANTISATION], names)
+        return spec, {**from_qwen3(spec, tensors, names)}
     except FileNotFoundError:
         raise IntegrityError("the file is missing", where=path) from None
     except (SafetensorError, OSError) as error:
@@ -238,12 +247,34 @@ def load_weights(folder: Path) -> tuple[ModelSpec, MixedWeights]:
         raise IntegrityError(error.message, where=path) from None
 
 
-def load_float_weights(folder: Path) -> tuple[ModelSpec, Weights]:
+class _Tensors(Mapping[str, NDArray[Any]]):
+    """The tensors of a file, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: Any = safe_open(path, framework="np")
+        self._names = frozenset(self._file.keys())  # type: ignore[no-untyped-call]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._names:
+            raise KeyError(name)
+        tensor: NDArray[Any] = self._file.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def load_float_weights(
+    folder: Path, names: Collection[str] | None = None
+) -> tuple[ModelSpec, Weights]:
     """Read a model's shape and its weights in float32, dequantised where they are packed.
 
-    Raises: IntegrityError naming the damaged file.
+    Of some `names` as `load_weights`. Raises: IntegrityError naming the damaged file.
     """
-    spec, weights = load_weights(folder)
+    spec, weights = load_weights(folder, names)
     return spec, dequantised(weights)
 
 

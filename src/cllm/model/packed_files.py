@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,12 @@ def to_packed_tensors(weights: MixedWeights) -> tuple[dict[str, NDArray[Any]], d
 
 
 def from_packed_tensors(
-    spec: ModelSpec, tensors: Mapping[str, NDArray[Any]], record: object
+    spec: ModelSpec,
+    tensors: Mapping[str, NDArray[Any]],
+    record: object,
+    names: Collection[str] | None = None,
 ) -> MixedWeights:
-    """The parameters that `to_packed_tensors` wrote; those of mechanisms as float32.
+    """The parameters that `to_packed_tensors` wrote, or some; those of mechanisms as float32.
 
     Raises: IntegrityError when something is missing, of another shape or type, or not finite.
     """
@@ -48,6 +51,8 @@ def from_packed_tensors(
         raise IntegrityError("the record of the quantisation names matrices that the model lacks")
     weights: MixedWeights = {}
     for name, shape in shapes.items():
+        if names is not None and name not in names:
+            continue
         if name not in records:
             weights[name] = _tensor(tensors, name, np.float32, shape)
             continue

@@ -159,13 +159,17 @@ _LAYER_NAMES = {
 
 
 class _Sources:
-    """The structs that compiled code reads, and the arrays that they point to."""
+    """The structs that compiled code reads, and the arrays that they point to.
+
+    Those in `packed` it has copied once the decoder is made.
+    """
 
     def __init__(
         self, weights: Mapping[str, Weight], layers: int, precision: Literal["float32", "bfloat16"]
     ) -> None:
         self._weights, self._precision = weights, precision
         self.kept: list[Any] = []
+        self.packed: list[Any] = []
         self.layers = (_Layer * layers)()
         for number, layer in enumerate(self.layers):
             for name in _MATRICES:
@@ -174,7 +178,8 @@ class _Sources:
             for name in _VECTORS:
                 setattr(layer, name, self._vector(_LAYER_NAMES[name].format(number)))
         self.model = _Model(
-            self._matrix("embedding.weight"),
+            # Its rows are looked up where they are.
+            self._matrix("embedding.weight", into=self.kept),
             self._matrix("head.weight"),
             self._matrix("mechanisms.ngram.up", True),
             self._vector("norm.weight"),
@@ -185,35 +190,43 @@ class _Sources:
         value = self._weights.get(name)
         return None if value is None else self._keep(value, np.float32)
 
-    def _keep(self, value: object, dtype: type) -> int:
+    def _keep(self, value: object, dtype: type, into: list[Any] | None = None) -> int:
         array: NDArray[Any] = np.ascontiguousarray(value, dtype)
-        self.kept.append(array)
+        (self.kept if into is None else into).append(array)
         address: int = array.ctypes.data
         return address
 
-    def _matrix(self, name: str, is_plain: bool = False) -> _Source:
-        value = self._weights.get(name)
+    def _matrix(
+        self, name: str, is_plain: bool = False, *, into: list[Any] | None = None
+    ) -> _Source:
+        value, into = self._weights.get(name), self.packed if into is None else into
         if value is None:
             return _Source()
         if isinstance(value, np.ndarray):
             kind = "float32" if is_plain else self._precision
-            return _Source(_FORMATS[kind], *value.shape, self._keep(value, np.float32))
+            return _Source(_FORMATS[kind], *value.shape, self._keep(value, np.float32, into))
         source = _Source(_FORMATS[value.kind], *value.shape)
         if value.signs is not None:
+            # Every product reads them.
             source.signs = self._keep(value.signs, np.int8)
             source.block = value.shape[1] & -value.shape[1]
         if value.kind != "e8":
-            source.codes = self._keep(value.codes[0].view(np.uint8), np.uint8)
-            source.scales = self._keep(value.scales.view(np.uint16), np.uint16)
+            source.codes = self._keep(value.codes[0].view(np.uint8), np.uint8, into)
+            source.scales = self._keep(value.scales.view(np.uint16), np.uint16, into)
             return source
-        source.scales = self._keep(value.scales, np.float32)
+        source.scales = self._keep(value.scales, np.float32, into)
         for number, (codes, table, odd, ratio) in enumerate(value.stages()):
             stage = source.stages[number]
-            stage.codes = self._keep(codes, np.uint8 if odd is None else np.uint16)
-            stage.table, stage.ratio = self._keep(table, np.int8), ratio
-            stage.odd = None if odd is None else self._keep(odd, np.uint8)
+            stage.codes = self._keep(codes, np.uint8 if odd is None else np.uint16, into)
+            stage.table, stage.ratio = self._keep(table, np.int8, into), ratio
+            stage.odd = None if odd is None else self._keep(odd, np.uint8, into)
             source.num_stages = number + 1
         return source
+
+    def let_go(self) -> None:
+        """Keep only what compiled code still reads."""
+        self.packed.clear()
+        self._weights = {}
 
 
 @final
@@ -221,8 +234,9 @@ class Decoder:
     """A model with slots, each of which remembers a text.
 
     `weights` are the model's by name (`parameter_places`), matrices in float32 or quantised; those
-    in float32 are kept as `precision`; the input memory's table is `TABLE`. `cache` is the format
-    of the keys and values that it remembers. One Python thread at a time may use it.
+    in float32 are kept as `precision`, and none of what was given is held on to but small arrays
+    and the embedding; the input memory's table is `TABLE`. `cache` is the format of the keys and
+    values that it remembers. One Python thread at a time may use it.
 
     A logit is the same to the last bit whatever is computed together with it, however the text
     was fed, and on any number of threads. A slot holds `context` tokens: beyond, the first four
@@ -264,17 +278,43 @@ class Decoder:
         )
         if not self._decoder:
             raise MemoryError(f"no memory for {num_slots} texts of {shape.context:,} tokens")
+        self._sources.let_go()
 
     def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give its memory back, whoever still holds it; every later call raises ValueError."""
         if getattr(self, "_decoder", None):
             self._functions.cllm_decoder_destroy(self._decoder)
             self._decoder = None
+            del self._sources, self._parts
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._decoder
+
+    @property
+    def _open(self) -> int:
+        # Compiled code would read what is no more.
+        if self.is_closed:
+            raise ValueError("the decoder is closed")
+        at: int = self._decoder
+        return at
 
     @property
     def weight_bytes(self) -> int:
         """What one token reads of the weights."""
-        size: int = self._functions.cllm_decoder_weight_bytes(self._decoder)
+        size: int = self._functions.cllm_decoder_weight_bytes(self._open)
         return size
+
+    def use_one_thread(self, is_wanted: bool) -> None:
+        """Whether passes use one thread alone, from the next one on; from any thread.
+
+        Else they use as many as turn out fastest. No result changes.
+        """
+        self._functions.cllm_decoder_use_one_thread(self._open, is_wanted)
 
     def feed(self, feeds: Sequence[Feed], *, every: bool = False) -> Float32[np.ndarray, "R V"]:
         """Logits after the last token of each feed, or after every token of each, in order.
@@ -295,14 +335,14 @@ class Decoder:
 
     def length(self, slot: int) -> int:
         """How many tokens a slot was fed."""
-        length: int = self._functions.cllm_decoder_length(self._decoder, self._slot(slot))
+        length: int = self._functions.cllm_decoder_length(self._open, self._slot(slot))
         return length
 
     def truncate(self, slot: int, length: int) -> bool:
         """Forget a slot's tokens from `length` on; False (all forgotten) if it can't go back."""
         if length < 0:
             raise ValueError(f"{length} tokens")
-        return bool(self._functions.cllm_decoder_truncate(self._decoder, self._slot(slot), length))
+        return bool(self._functions.cllm_decoder_truncate(self._open, self._slot(slot), length))
 
     def copy(self, source: int, target: int, length: int) -> bool:
         """Let `target` remember the first `length` tokens of `source`; False if it can't."""
@@ -311,7 +351,7 @@ class Decoder:
         if source == target:
             return self.truncate(source, length)
         slots = self._slot(source), self._slot(target)
-        return bool(self._functions.cllm_decoder_copy(self._decoder, *slots, length))
+        return bool(self._functions.cllm_decoder_copy(self._open, *slots, length))
 
     def write(
         self,
@@ -328,7 +368,7 @@ class Decoder:
         A stream for which no token may come next is stuck. Raises: ValueError.
         """
         return write_streams(
-            lambda *rest: self._functions.cllm_decoder_write(self._decoder, *rest),
+            lambda *rest: self._functions.cllm_decoder_write(self._open, *rest),
             streams,
             self.vocab_size,
             self.num_slots,
@@ -357,12 +397,12 @@ class Decoder:
             head.ctypes.data,
             T,
         )
-        self._functions.cllm_decoder_truncate(self._decoder, self.num_slots, 0)
-        self._functions.cllm_decoder_observe(self._decoder, ctypes.byref(observed))
+        self._functions.cllm_decoder_truncate(self._open, self.num_slots, 0)
+        self._functions.cllm_decoder_observe(self._open, ctypes.byref(observed))
         try:
             self._feed_slot(self.num_slots, text, logits, every=True)
         finally:
-            self._functions.cllm_decoder_observe(self._decoder, None)
+            self._functions.cllm_decoder_observe(self._open, None)
         named = {
             _LAYER_NAMES[name].format(layer): array[layer]
             for name, array in zip(columns, inputs, strict=True)
@@ -381,7 +421,7 @@ class Decoder:
                 for slot, text in zip(slots, texts, strict=True)
             )
         )
-        self._functions.cllm_decoder_feed(self._decoder, segments, len(slots), logits.ctypes.data)
+        self._functions.cllm_decoder_feed(self._open, segments, len(slots), logits.ctypes.data)
         return logits
 
     def _feed_slot(
@@ -390,7 +430,7 @@ class Decoder:
         done = 0
         while done < len(ids):
             # A slot that holds its context takes one token at a time.
-            room = self.context - self._functions.cllm_decoder_length(self._decoder, slot)
+            room = self.context - self._functions.cllm_decoder_length(self._open, slot)
             count = min(self._most_rows, len(ids) - done, max(room, 1))
             part = np.ascontiguousarray(ids[done : done + count])
             done += count
@@ -398,7 +438,7 @@ class Decoder:
             segment = _Segment(slot, part.ctypes.data, count, first)
             place = logits[done - count :] if every else logits
             self._functions.cllm_decoder_feed(
-                self._decoder, ctypes.byref(segment), 1, place.ctypes.data
+                self._open, ctypes.byref(segment), 1, place.ctypes.data
             )
 
     def _slot(self, slot: int) -> int:

@@ -40,6 +40,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "decoder_truncate": (_INT, (_POINTER, _WHOLE, _WHOLE)),
     "decoder_copy": (_INT, (_POINTER, _WHOLE, _WHOLE, _WHOLE)),
     "decoder_observe": (None, (_POINTER, _POINTER)),
+    "decoder_use_one_thread": (None, (_POINTER, _INT)),
     "decoder_write": (_WHOLE, (_POINTER, _POINTER, _WHOLE, _REAL, _POINTER)),
     "choose": (_INT, (_POINTER, _WHOLE, *(_POINTER,) * 5, _WHOLE, _POINTER)),
 }

@@ -6,22 +6,24 @@ import ipaddress
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
-from typing import final
+from typing import Literal, final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from cllm.errors import SettingsError
-from cllm.server.errors import error_body
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LINK_FIELD = "token"
+_PAGE = "document"
 # Tells nothing but that a server runs.
 _OPEN_PATHS = frozenset({"/health"})
+# Where whoever knows the `opener` gets a fresh link to an app that runs.
+OPENER_PATH = "/app/link"
+# Links that were never opened; of more the oldest are forgotten.
+_MOST_LINKS = 8
+
+# A name that is not ours, another site, no key or cookie, a link that is used up.
+Reason = Literal["name", "site", "key", "link"]
 
 
 def is_loopback(host: str) -> bool:
@@ -40,11 +42,12 @@ class Refusal:
 
     status: int
     message: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A one-time link was opened: `location` is the same address without its token."""
+    """A link of ours was opened: `location` is the same address without its token."""
 
     location: str
 
@@ -67,20 +70,22 @@ class Access:
 
     Without `api_key` and `session` everyone on this machine may ask; with either, a client
     shows the key (`Authorization: Bearer`) or the cookie that a one-time link gave it. `hosts`
-    are the names by which the server may be called.
+    are the names by which the server may be called. `opener` is a secret of this person's files,
+    for getting another link.
     """
 
     api_key: str | None = field(default=None, repr=False)
     hosts: frozenset[str] = _LOOPBACK_NAMES
     session: str | None = field(default=None, repr=False)
     cookie: str = "cllm"
-    _links: set[str] = field(default_factory=set, repr=False)
+    opener: str | None = field(default=None, repr=False)
+    _links: list[str] = field(default_factory=list, repr=False)
 
     def new_link(self, address: str) -> str:
         """An address that opens the pages once: its token becomes the cookie."""
         self.session = self.session or secrets.token_urlsafe(32)
         token = secrets.token_urlsafe(32)
-        self._links.add(token)
+        self._links = [*self._links, token][-_MOST_LINKS:]
         return f"{address}?{_LINK_FIELD}={token}"
 
     def decide(self, asked: Asked) -> Refusal | Entry | None:
@@ -91,16 +96,24 @@ class Access:
         """
         host = asked.headers.get("host", "")
         if not self._is_known(host):
-            return Refusal(403, "this server does not answer to that name")
+            return Refusal(403, "this server does not answer to that name", "name")
         if _is_foreign(asked, host):
-            return Refusal(403, "another site may not ask here")
+            return Refusal(403, "another site may not ask here", "site")
         if asked.path in _OPEN_PATHS and asked.method in _SAFE_METHODS:
             return None
-        if (entry := self._enter(asked)) is not None:
-            return entry
+        if asked.path == OPENER_PATH:
+            is_ours = self.opener is not None and _equal(_bearer(asked.headers), self.opener)
+            return None if is_ours else Refusal(401, "this needs the secret of a file", "key")
+        link = self._link_of(asked)
+        if link is not None and link.is_fresh:
+            self._links = [one for one in self._links if not _equal(link.token, one)]
+            return Entry(link.location)
+        if self._has_cookie(asked.headers):
+            # A tab that opens a used link again is let in, and keeps no token in its address.
+            return None if link is None else Entry(link.location)
         if self._is_authorised(asked.headers):
             return None
-        return Refusal(401, "a valid API key is needed: Authorization: Bearer …")
+        return self._unknown(link)
 
     def _is_known(self, host: str) -> bool:
         name = _host_name(host)
@@ -111,32 +124,47 @@ class Access:
         # No DNS name can be rebound to a bare address; with a key, any of ours will do.
         return self.api_key is not None and _is_address(name) and not self.hosts <= _LOOPBACK_NAMES
 
-    def _enter(self, asked: Asked) -> Entry | None:
-        if asked.method != "GET" or asked.is_websocket or not self._links:
+    def _link_of(self, asked: Asked) -> _Link | None:
+        """The link that was opened, if one was, be it used up."""
+        if asked.method != "GET" or asked.is_websocket or self.session is None:
             return None
         fields = parse_qsl(asked.query, keep_blank_values=True)
-        given = next((value for name, value in fields if name == _LINK_FIELD), "")
-        found = next((link for link in self._links if _equal(given, link)), None)
-        if found is None:
+        given = next((value for name, value in fields if name == _LINK_FIELD), None)
+        if given is None:
             return None
-        self._links.discard(found)
         rest = urlencode([(name, value) for name, value in fields if name != _LINK_FIELD])
         # Never "//name", which a browser takes for another host.
         path = quote("/" + asked.path.lstrip("/\\"))
-        return Entry(f"{path}?{rest}" if rest else path)
+        is_fresh = any(_equal(given, link) for link in self._links)
+        return _Link(given, f"{path}?{rest}" if rest else path, is_fresh)
+
+    def _has_cookie(self, headers: Mapping[str, str]) -> bool:
+        if self.session is None:
+            return False
+        # Other servers of this machine share our jar, and what they put there may be malformed.
+        pairs = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
+        shown = [value for name, _, value in pairs if name == self.cookie]
+        return any(_equal(value, self.session) for value in shown)
 
     def _is_authorised(self, headers: Mapping[str, str]) -> bool:
-        if self.api_key is None and self.session is None:
-            return True
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        if self.api_key and kind.lower() == "bearer" and _equal(given.strip(), self.api_key):
-            return True
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        shown = cookies.get(self.cookie)
-        return self.session is not None and shown is not None and _equal(shown.value, self.session)
+        if self.api_key is None:
+            return self.session is None
+        return _equal(_bearer(headers), self.api_key)
+
+    def _unknown(self, link: _Link | None) -> Refusal:
+        if link is not None:
+            return Refusal(401, "this link has been opened before, and opens only once", "link")
+        if self.api_key is None:
+            message = "open the address that `cllm app` says: it lets one browser in"
+            return Refusal(401, message, "key")
+        return Refusal(401, "a valid API key is needed: Authorization: Bearer …", "key")
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    token: str = field(repr=False)
+    location: str
+    is_fresh: bool
 
 
 def make_access(host: str, *, api_key: str | None, names: tuple[str, ...] = ()) -> Access:
@@ -147,15 +175,13 @@ def make_access(host: str, *, api_key: str | None, names: tuple[str, ...] = ()) 
     if api_key is not None and (len(api_key) < 8 or not api_key.isascii()):
         message = "a key of at least 8 ASCII characters is needed"
         raise SettingsError(message, where="--api-key", hint="A long random one is best.")
-    hosts = _LOOPBACK_NAMES | {name.lower() for name in names}
-    if not is_loopback(host):
-        if api_key is None:
-            raise SettingsError(
-                "other machines could reach this address, so a key is needed",
-                where="--host",
-                hint="Give --api-key (or CLLM_API_KEY), or leave --host out.",
-            )
-        hosts |= {host.strip("[]").lower()}
+    hosts = _LOOPBACK_NAMES | {_canonical(name) for name in (host, *names)}
+    if not is_loopback(host) and api_key is None:
+        raise SettingsError(
+            "other machines could reach this address, so a key is needed",
+            where="--host",
+            hint="Give --api-key (or CLLM_API_KEY), or leave --host out.",
+        )
     return Access(api_key=api_key, hosts=frozenset(hosts))
 
 
@@ -168,7 +194,13 @@ def _host_name(host: str) -> str | None:
         return None
     if found.username is not None or found.path or found.query or found.fragment:
         return None
-    return found.hostname
+    return None if found.hostname is None else _canonical(found.hostname)
+
+
+def _canonical(name: str) -> str:
+    """A name or address as it is compared: ::1 may be written in several ways."""
+    name = name.strip("[]").lower()
+    return str(ipaddress.ip_address(name)) if _is_address(name) else name
 
 
 def _is_address(name: str) -> bool:
@@ -190,48 +222,15 @@ def _is_foreign(asked: Asked, host: str) -> bool:
     site = asked.headers.get("sec-fetch-site", "none")
     if site in ("none", "same-origin"):
         return False
-    # A link on another page may be followed, but nothing else of it reaches us.
-    return changes or asked.headers.get("sec-fetch-mode") != "navigate"
+    # A link on another page may be followed, but it shows nothing of ours inside itself.
+    is_link = asked.headers.get("sec-fetch-mode") == "navigate"
+    return changes or not is_link or asked.headers.get("sec-fetch-dest", _PAGE) != _PAGE
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    return given.strip() if kind.lower() == "bearer" else ""
 
 
 def _equal(one: str, other: str) -> bool:
     return secrets.compare_digest(one.encode("utf-8", "replace"), other.encode())
-
-
-@final
-class AccessGuard:
-    """ASGI: asks `Access.decide` before anything else sees a request or WebSocket."""
-
-    def __init__(self, app: ASGIApp, *, access: Access) -> None:
-        self._app, self._access = app, access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, let in, or pass on."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        is_websocket = scope["type"] == "websocket"
-        verdict = self._access.decide(
-            Asked(
-                method=scope.get("method", "GET"),
-                path=scope["path"],
-                query=scope["query_string"].decode("latin-1"),
-                headers=Headers(scope=scope),
-                is_websocket=is_websocket,
-            )
-        )
-        if verdict is None:
-            await self._app(scope, receive, send)
-        elif is_websocket:
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
-        elif isinstance(verdict, Entry):
-            response = RedirectResponse(verdict.location, 303, {"Cache-Control": "no-store"})
-            session = self._access.session
-            assert session is not None, "a link makes one"
-            response.set_cookie(self._access.cookie, session, httponly=True, samesite="strict")
-            await response(scope, receive, send)
-        else:
-            headers = {"WWW-Authenticate": "Bearer"} if verdict.status == 401 else None
-            body = error_body(verdict.status, verdict.message)
-            await JSONResponse(body, verdict.status, headers)(scope, receive, send)

@@ -12,14 +12,16 @@ from cllm import __version__
 from cllm.jobs.opening import Decoding
 from cllm.jobs.training_service import is_training
 from cllm.server import chat, completions, embeddings, responses, status
-from cllm.server.access import Access, AccessGuard
+from cllm.server.access import Access
 from cllm.server.bodies import BodyGuard
-from cllm.server.errors import FailureGuard, add_error_answers
+from cllm.server.errors import ERROR_ANSWERS, FailureGuard, add_error_answers
+from cllm.server.guard import AccessGuard
 from cllm.server.limits import Limits
 from cllm.server.metrics import Metrics
 from cllm.server.pool import Pool
 from cllm.server.resources import ROUTERS
 from cllm.server.texts import Service
+from cllm.workspace.leftovers import clear_leftovers
 from cllm.workspace.workspace import Workspace
 
 
@@ -45,6 +47,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(clear_leftovers, workspace.home)
         yield
         await asyncio.to_thread(pool.close)
 
@@ -55,6 +58,7 @@ def create_app(
         summary="Your own language models, as OpenAI's clients speak to them.",
         docs_url=None,
         redoc_url=None,
+        responses=ERROR_ANSWERS,
         lifespan=lifespan,
     )
     app.state.workspace, app.state.access = workspace, access

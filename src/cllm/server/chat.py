@@ -6,9 +6,8 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
-from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
@@ -16,13 +15,14 @@ from cllm.errors import SettingsError
 from cllm.infer.constraints import Grammar
 from cllm.infer.passage import TokenScore
 from cllm.server.conversation import Messages, plain_messages, prompt_of
+from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
-from cllm.server.requests import Asking, Sampling
+from cllm.server.requests import Asking, Sampling, new_id
 from cllm.server.score_forms import chat_logprobs
-from cllm.server.streaming import DONE, EventStream, event
-from cllm.server.texts import Order, Service, Writing, begin, is_short, service_of
+from cllm.server.streaming import DONE, STREAMED, Chunks, EventStream, event
+from cllm.server.texts import Order, Writing, begin, is_short, service_in
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"])
+router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
 
 
 class ResponseFormat(Asking):
@@ -74,12 +74,10 @@ def grammar_of(model: ServedModel, wanted: ResponseFormat | None) -> Grammar | N
     )
 
 
-@router.post("/chat/completions", response_model=None)
-async def chat(
-    body: ChatBody, request: Request, service: Annotated[Service, Depends(service_of)]
-) -> Response:
+@router.post("/chat/completions", response_model=None, responses=STREAMED)
+async def chat(body: ChatBody, request: Request) -> Response:
     """Write the model's turn; a model that knows no dialogue goes on with a transcript."""
-    began = time.perf_counter()
+    began, service = time.perf_counter(), service_in(request)
     if body.top_logprobs is not None and not body.logprobs:
         raise SettingsError("top_logprobs needs logprobs", where="top_logprobs")
 
@@ -123,25 +121,27 @@ def _whole(body: ChatBody, writing: Writing) -> dict[str, Any]:
 
 async def _events(body: ChatBody, writing: Writing) -> AsyncIterator[bytes]:
     head = _head("chat.completion.chunk", writing.model.name)
-    more: dict[str, Any] = {"usage": None} if body.has_usage else {}
+    chunks = Chunks(head, {"usage": None} if body.has_usage else {})
 
     def chunk(number: int, delta: dict[str, str], **rest: Any) -> bytes:
         choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": None} | rest
-        return event(head | {"choices": [choice]} | more)
+        return chunks.of(choice)
 
-    is_begun = [False] * len(writing.answers)
-    for number in range(len(writing.answers)):
-        yield chunk(number, {"role": "assistant", "content": ""})
-    async for number, piece in writing.pieces():
-        text = piece.text if is_begun[number] else piece.text.lstrip()
-        is_begun[number] = is_begun[number] or bool(text)
-        if text or piece.scores:
-            yield chunk(number, {"content": text}, logprobs=_logprobs(body, piece.scores))
-        if piece.finish is not None:
-            yield chunk(number, {}, finish_reason=piece.finish)
-    if body.has_usage:
-        yield event(head | {"choices": [], "usage": writing.usage()})
-    yield DONE
+    count = len(writing.answers)
+    yield b"".join(chunk(number, {"role": "assistant", "content": ""}) for number in range(count))
+    is_begun = [False] * count
+    async for pieces, is_last in writing.pieces():
+        data = b""
+        for number, piece in pieces:
+            text = piece.text if is_begun[number] else piece.text.lstrip()
+            is_begun[number] = is_begun[number] or bool(text)
+            if text or piece.scores:
+                data += chunk(number, {"content": text}, logprobs=_logprobs(body, piece.scores))
+            if piece.finish is not None:
+                data += chunk(number, {}, finish_reason=piece.finish)
+        if is_last and body.has_usage:
+            data += event(head | {"choices": [], "usage": writing.usage()})
+        yield data + DONE if is_last else data
 
 
 def _logprobs(body: ChatBody, scores: Sequence[TokenScore]) -> dict[str, Any] | None:
@@ -149,5 +149,5 @@ def _logprobs(body: ChatBody, scores: Sequence[TokenScore]) -> dict[str, Any] | 
 
 
 def _head(kind: str, model: str) -> dict[str, Any]:
-    head = {"id": f"chatcmpl-{uuid4().hex}", "object": kind, "created": int(time.time())}
+    head = {"id": f"chatcmpl-{new_id()}", "object": kind, "created": int(time.time())}
     return head | {"model": model, "system_fingerprint": None}

@@ -6,22 +6,22 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
-from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from cllm.errors import InputError, SettingsError
 from cllm.infer.passage import TokenScore
+from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
 from cllm.server.prompt_scores import score_prompt
-from cllm.server.requests import Sampling, Texts
+from cllm.server.requests import Sampling, Texts, new_id
 from cllm.server.score_forms import completion_logprobs
-from cllm.server.streaming import DONE, EventStream, event
-from cllm.server.texts import Order, Service, Writing, begin, ids_of, is_short, service_of, usage
+from cllm.server.streaming import DONE, STREAMED, Chunks, EventStream, event
+from cllm.server.texts import Order, Service, Writing, begin, ids_of, is_short, service_in, usage
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"])
+router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
 
 TokenId = Annotated[int, Field(ge=0)]
 
@@ -80,12 +80,10 @@ def _tokens(model: ServedModel, prompt: str | list[int]) -> list[int]:
     return prompt or [model.tokenizer.eos_id]
 
 
-@router.post("/completions", response_model=None)
-async def complete(
-    body: CompletionBody, request: Request, service: Annotated[Service, Depends(service_of)]
-) -> Response:
+@router.post("/completions", response_model=None, responses=STREAMED)
+async def complete(body: CompletionBody, request: Request) -> Response:
     """Continue one or several prompts."""
-    began = time.perf_counter()
+    began, service = time.perf_counter(), service_in(request)
     body.check()
     if body.max_tokens == 0:
         return await _only_read(body, service)
@@ -172,18 +170,20 @@ class _Result:
     async def events(self) -> AsyncIterator[bytes]:
         """The answer bit by bit."""
         samples, has_usage = self._body.num_samples, self._body.has_usage
-        more: dict[str, Any] = {"usage": None} if has_usage else {}
+        chunks = Chunks(self._head, {"usage": None} if has_usage else {})
         begun: dict[int, int] = {}
-        async for number, piece in self._writing.pieces():
-            at = begun.get(number)
-            choice = self._choice(
-                number, number // samples, piece.text, piece.scores, piece.finish, at=at
-            )
-            begun[number] = (at or self._start(number // samples)) + len(piece.text)
-            yield event(self._head | {"choices": [choice]} | more)
-        if has_usage:
-            yield event(self._head | {"choices": [], "usage": self._writing.usage()})
-        yield DONE
+        async for pieces, is_last in self._writing.pieces():
+            data = b""
+            for number, piece in pieces:
+                at = begun.get(number)
+                choice = self._choice(
+                    number, number // samples, piece.text, piece.scores, piece.finish, at=at
+                )
+                begun[number] = (at or self._start(number // samples)) + len(piece.text)
+                data += chunks.of(choice)
+            if is_last and has_usage:
+                data += event(self._head | {"choices": [], "usage": self._writing.usage()})
+            yield data + DONE if is_last else data
 
     def _start(self, prompt: int) -> int:
         return len(self._echoes[prompt].text) if self._echoes else 0
@@ -248,7 +248,7 @@ async def _only_read(body: CompletionBody, service: Service) -> Response:
 
 def _head(model: str) -> dict[str, Any]:
     return {
-        "id": f"cmpl-{uuid4().hex}",
+        "id": f"cmpl-{new_id()}",
         "object": "text_completion",
         "created": int(time.time()),
         "model": model,

@@ -53,10 +53,14 @@ _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The tokens of a conversation as far as it fits, and the strings that end the reply."""
+    """The tokens of a conversation as far as it fits, and the strings that end the reply.
+
+    `num_dropped` of its oldest turns are not among them.
+    """
 
     ids: list[int]
     stops: tuple[str, ...]
+    num_dropped: int = 0
 
 
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
@@ -98,7 +102,7 @@ def prompt_of(
         while dropped + 1 < len(turns) and turns[dropped]["role"] == "assistant":
             dropped += 1
         ids = _render(model, form, [*system, *turns[dropped:]])
-    return Prompt(ids, form.stop)
+    return Prompt(ids, form.stop, dropped)
 
 
 def _render(

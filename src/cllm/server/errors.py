@@ -8,6 +8,7 @@ from typing import Any, final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,6 +46,29 @@ _STATUS: dict[type[CllmError], int] = {
 }
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _RETRY_AFTER_S = "1"
+
+
+class ErrorDetail(BaseModel):
+    """What happened, and of which kind; `hint` says what to do."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+    hint: str | None = None
+
+
+class ErrorAnswer(BaseModel):
+    """Every answer that is not a success, in OpenAI's form."""
+
+    error: ErrorDetail
+
+
+# For the description of the API: any route may answer so.
+ERROR_ANSWERS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorAnswer, "description": "The request can't be answered as it is"},
+    "5XX": {"model": ErrorAnswer, "description": "The server can't answer, such as on a full disk"},
+}
 
 
 def status_of(error: CllmError) -> int:

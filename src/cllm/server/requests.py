@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cllm.config import GenerateSettings, resolve
 from cllm.errors import SettingsError
+
+# To ask the system for each number takes longer than to write a token.
+_random = random.Random()
 
 # OpenAI allows four; more are only more to look for.
 _MOST_STOPS = 16
@@ -18,6 +21,11 @@ _LEAST_TEMPERATURE = 1e-4
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Texts = Annotated[int, Field(ge=1, le=128)]
+
+
+def new_id() -> str:
+    """What no other answer is called."""
+    return f"{_random.getrandbits(128):032x}"
 
 
 class Asking(BaseModel):
@@ -93,7 +101,7 @@ class Sampling(Asking):
             given["top_p"] = self.top_p or 1e-9
         if self.logit_bias:
             given["logit_bias"] = tuple(f"#{token}={add}" for token, add in self.logit_bias.items())
-        seed = secrets.randbelow(_SEEDS) if self.seed is None else self.seed % _SEEDS
+        seed = _random.randrange(_SEEDS) if self.seed is None else self.seed % _SEEDS
         wanted = defaults.max_tokens if max_tokens is None else max_tokens
         given |= {
             "seed": seed,
@@ -101,4 +109,8 @@ class Sampling(Asking):
             "stop": (*stops, *(self.stops() or defaults.stop)),
         }
         known = defaults.model_dump(exclude_unset=True) | given
-        return resolve(GenerateSettings, known)
+        try:
+            return GenerateSettings.model_validate(known)
+        except ValidationError:
+            # Says what is wrong in our words.
+            return resolve(GenerateSettings, known)

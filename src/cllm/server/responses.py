@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
-from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from cllm.errors import SettingsError
 from cllm.server.conversation import Message, plain_messages, prompt_of
+from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
-from cllm.server.requests import Sampling
-from cllm.server.streaming import EventStream, event
-from cllm.server.texts import Order, Service, Writing, begin, is_short, service_of
+from cllm.server.requests import Sampling, new_id
+from cllm.server.streaming import STREAMED, EventStream, event
+from cllm.server.texts import Order, Writing, begin, is_short, service_in
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"])
+router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
 
 
 class ResponseBody(Sampling):
@@ -46,12 +46,10 @@ class ResponseBody(Sampling):
         return Order([prompt.ids], settings)
 
 
-@router.post("/responses", response_model=None)
-async def respond(
-    body: ResponseBody, request: Request, service: Annotated[Service, Depends(service_of)]
-) -> Response:
+@router.post("/responses", response_model=None, responses=STREAMED)
+async def respond(body: ResponseBody, request: Request) -> Response:
     """Answer an input."""
-    began = time.perf_counter()
+    began, service = time.perf_counter(), service_in(request)
     if body.previous_response_id:
         hint = "Send the whole conversation as input."
         raise SettingsError("responses are not kept", where="previous_response_id", hint=hint)
@@ -81,7 +79,7 @@ async def respond(
 class _Result:
     def __init__(self, body: ResponseBody, writing: Writing) -> None:
         self._body, self._writing = body, writing
-        self._id, self._item_id = f"resp_{uuid4().hex}", f"msg_{uuid4().hex}"
+        self._id, self._item_id = f"resp_{new_id()}", f"msg_{new_id()}"
         self._created = int(time.time())
         self._number = -1
 
@@ -96,7 +94,7 @@ class _Result:
             "status": status,
             "error": None,
             "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
-            "instructions": self._body.instructions,
+            "instructions": _sendable(self._body.instructions),
             "max_output_tokens": self._body.max_output_tokens,
             "model": self._writing.model.name,
             "output": [] if finish is None else [self._item(text, status)],
@@ -123,12 +121,13 @@ class _Result:
         part = item | {"content_index": 0}
         yield self._event("response.content_part.added", **part, part=_part(""))
         text, finish = "", "stop"
-        async for _, piece in self._writing.pieces():
-            new = piece.text if text else piece.text.lstrip()
-            text += new
-            finish = piece.finish or finish
-            if new:
-                yield self._event("response.output_text.delta", **part, delta=new, logprobs=[])
+        async for pieces, _ in self._writing.pieces():
+            for _, piece in pieces:
+                new = piece.text if text else piece.text.lstrip()
+                text += new
+                finish = piece.finish or finish
+                if new:
+                    yield self._event("response.output_text.delta", **part, delta=new, logprobs=[])
         yield self._event("response.output_text.done", **part, text=text, logprobs=[])
         yield self._event("response.content_part.done", **part, part=_part(text))
         whole = self.response(text, finish)
@@ -156,3 +155,8 @@ class _Result:
 
 def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _sendable(text: str | None) -> str | None:
+    """What is sent back as it came: half of a surrogate pair can't be."""
+    return None if text is None else text.encode("utf-8", errors="replace").decode()

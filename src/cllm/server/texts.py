@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import final
 
@@ -14,15 +14,14 @@ from cllm.config import GenerateSettings
 from cllm.errors import CllmError, InputError
 from cllm.infer.constraints import Constraint, Grammar
 from cllm.infer.passage import TokenScore, prompt_tokens
-from cllm.infer.scheduler import Answer
+from cllm.infer.scheduler import Answer, Progress
 from cllm.server.limits import Limits
 from cllm.server.metrics import Metrics
+from cllm.server.news import News
 from cllm.server.pool import Pool, ServedModel
+from cllm.server.streaming import until_gone
 from cllm.text.clean import clean_text
 
-# Between two looks at what was written. The more are served, the more each look brings.
-_LOOK_S, _LOOK_MORE_S, _MOST_LOOK_S = 0.004, 0.0008, 0.05
-_GONE_S = 0.25
 _SHORT_BYTES = 4096
 
 
@@ -48,18 +47,25 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
-    """What routes need: the models, the bounds, the figures."""
+    """What routes need: the models, the bounds, the figures, and word of what is written."""
 
     pool: Pool
     limits: Limits
     metrics: Metrics
+    news: News = field(default_factory=News)
 
 
-def service_of(request: Request) -> Service:
+def service_in(request: Request) -> Service:
     """The service that the application was made with."""
     service = request.app.state.service
     assert isinstance(service, Service), "the application sets it"
     return service
+
+
+# A coroutine, or each request would wait for a thread to run it.
+async def service_of(request: Request) -> Service:
+    """The same, for routes that depend on it."""
+    return service_in(request)
 
 
 def is_short(request: Request) -> bool:
@@ -96,19 +102,23 @@ class Writing:
             raise InputError(message, where="n", hint="Ask for fewer.")
         self.model = model
         self._service, self._endpoint, self._began = service, endpoint, began
-        self._is_late, self._outcome = False, "given up"
-        self._has_first = False
+        self._outcome, self._has_first = "given up", False
         self.answers: list[Answer] = []
+        self._follower = service.news.follow()
         try:
             for prompt in order.prompts:
                 for sample in range(order.num_samples):
-                    self.answers.append(_submit(model, prompt, order, sample))
+                    note = self._follower.note
+                    self.answers.append(_submit(model, prompt, order, sample, note))
         except BaseException as error:
             is_theirs = isinstance(error, CllmError)
             service.metrics.requests.labels(endpoint, "refused" if is_theirs else "failed").inc()
+            self._follower.close()
             self._cancel()
             raise
         self._is_open = True
+        left = service.limits.most_seconds - (perf_counter() - began)
+        self._timer = self._follower.loop.call_later(left, self._cancel)
         service.metrics.running.inc()
         # Of several samples the prompt is read once.
         self._num_prompt_tokens = sum(map(len, order.prompts))
@@ -119,44 +129,62 @@ class Writing:
         finish = self.answers[number].passage.finish
         return "length" if finish == "length" or finish == "cancelled" else "stop"
 
-    async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
-        """Each text's new part as it comes, with its number. Raises: what ended a text."""
-        sent, shown = [0] * len(self.answers), [0] * len(self.answers)
-        open_numbers = list(range(len(self.answers)))
-        while open_numbers:
-            for number in list(open_numbers):
-                passage = self.answers[number].passage
-                is_over = passage.finish is not None
-                if is_over:
-                    await self._drain(number)
-                    open_numbers.remove(number)
-                text = passage.text
-                if len(text) == sent[number] and not is_over:
+    async def pieces(self) -> AsyncIterator[tuple[list[tuple[int, Piece]], bool]]:
+        """What the texts have grown by, with their numbers, and whether that was the last.
+
+        Raises: what ended a text.
+        """
+        known = [Progress(0, 0, is_over=False)] * len(self.answers)
+        is_last = False
+        while not is_last:
+            found: list[tuple[int, Piece]] = []
+            error: Exception | None = None
+            for number, answer in enumerate(self.answers):
+                before, now = known[number], answer.progress
+                # Tokens may have come that are no whole character yet.
+                if now.num_characters == before.num_characters and now.is_over == before.is_over:
                     continue
-                scores = passage.scores[shown[number] :]
-                new = text[sent[number] :]
-                sent[number], shown[number] = len(text), shown[number] + len(scores)
-                self._note_first(new)
-                yield number, Piece(new, scores, self.finish_of(number) if is_over else None)
-            if open_numbers:
-                await self._look_again()
-        self._outcome = "done"
+                known[number] = now
+                error = error or answer.passage.error
+                found.append((number, self._piece(number, before, now)))
+            if error is not None:
+                self._outcome = "failed"
+                raise error
+            is_last = all(progress.is_over for progress in known)
+            if is_last:
+                self._outcome = "done"
+            if found:
+                self._note_first()
+                yield found, is_last
+            if not is_last:
+                await self._follower.wait()
+
+    def _piece(self, number: int, before: Progress, now: Progress) -> Piece:
+        passage = self.answers[number].passage
+        return Piece(
+            passage.text[before.num_characters : now.num_characters],
+            passage.scores[before.num_scores : now.num_scores],
+            self.finish_of(number) if now.is_over else None,
+        )
 
     async def wait(self, request: Request) -> None:
-        """Until all are written, or the client has gone. Raises: what ended a text."""
-        looked = perf_counter()
-        while any(answer.passage.finish is None for answer in self.answers):
-            if any(answer.passage.text for answer in self.answers):
-                self._note_first("text")
-            await self._look_again()
-            if perf_counter() - looked > _GONE_S:
-                looked = perf_counter()
-                if await request.is_disconnected():
-                    self.close()
-        for number in range(len(self.answers)):
-            await self._drain(number)
-        self._note_first("text")
+        """Until all are written; a client that goes ends them. Raises: what ended a text."""
+        watching = asyncio.create_task(self._close_when_gone(request))
+        try:
+            while not all(answer.progress.is_over for answer in self.answers):
+                await self._follower.wait()
+                self._note_first()
+        finally:
+            watching.cancel()
+        for answer in self.answers:
+            if answer.passage.error is not None:
+                self._outcome = "failed"
+                raise answer.passage.error
         self._outcome = "done"
+
+    async def _close_when_gone(self, request: Request) -> None:
+        await until_gone(request.receive)
+        self.close()
 
     def usage(self) -> dict[str, int]:
         """What was read and written, in OpenAI's form."""
@@ -171,6 +199,8 @@ class Writing:
         if not self._is_open:
             return
         self._is_open = False
+        self._timer.cancel()
+        self._follower.close()
         self._cancel()
         metrics = self._service.metrics
         metrics.running.dec()
@@ -179,24 +209,8 @@ class Writing:
         metrics.duration.observe(perf_counter() - self._began)
         self._service.pool.give_back(self.model)
 
-    async def _drain(self, number: int) -> None:
-        """Until a text that has ended is whole: the decoder's thread may be at its last words."""
-        try:
-            await asyncio.to_thread(self.answers[number].text)
-        except Exception:
-            self._outcome = "failed"
-            raise
-
-    async def _look_again(self) -> None:
-        if not self._is_late and perf_counter() - self._began > self._service.limits.most_seconds:
-            self._is_late = True
-            self._cancel()
-        num_users = self.model.num_users
-        seconds = min(_LOOK_S + _LOOK_MORE_S * (num_users - 1), _MOST_LOOK_S)
-        await asyncio.sleep(seconds if self._has_first else seconds / 2)
-
-    def _note_first(self, text: str) -> None:
-        if text and not self._has_first:
+    def _note_first(self) -> None:
+        if not self._has_first and any(answer.progress.num_characters for answer in self.answers):
             self._has_first = True
             self._service.metrics.first_token.observe(perf_counter() - self._began)
 
@@ -228,7 +242,13 @@ async def begin(
         raise
 
 
-def _submit(model: ServedModel, prompt: Sequence[int], order: Order, sample: int) -> Answer:
+def _submit(
+    model: ServedModel,
+    prompt: Sequence[int],
+    order: Order,
+    sample: int,
+    on_news: Callable[[bool], None],
+) -> Answer:
     constraint: Constraint | None = order.grammar.begin() if order.grammar else None
     return model.scheduler.submit(
         prompt,
@@ -237,4 +257,5 @@ def _submit(model: ServedModel, prompt: Sequence[int], order: Order, sample: int
         constraint=constraint,
         num_alternatives=order.num_alternatives,
         drafting=model.drafting,
+        on_news=on_news,
     )

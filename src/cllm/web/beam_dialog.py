@@ -11,11 +11,13 @@ from nicegui import ui
 
 from cllm.errors import CllmError
 from cllm.web.layout import notify_error
+from cllm.web.state import app_state
 from cllm.web.writers import settings_of
 from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cllm.jobs.beam import BeamResult, BeamText
+    from cllm.config import GenerateSettings
+    from cllm.jobs.beam import BeamResult, BeamSettings, BeamText
 
 # The names of tokens lie on one line each in the picture of the tree.
 _ROW_PIXELS, _LEAST_PIXELS, _STEP_PIXELS = 26, 260, 92
@@ -70,21 +72,25 @@ class BeamDialog:
     async def _search(self) -> None:
         if self._is_busy:
             return
-        from cllm.jobs.beam import BeamSettings, find_beams
+        from cllm.jobs.beam import BeamSettings
 
         self._is_busy = True
         self._found.refresh()
         try:
             settings = settings_of(self._settings).model_copy(update={"stop": ()})
             wanted = BeamSettings(beams=self._beams, groups=self._groups, max_tokens=self._tokens)
-            self._result = await asyncio.to_thread(
-                find_beams, self._model, self._text, settings, wanted, workspace=self._workspace
-            )
+            self._result = await asyncio.to_thread(self._find, settings, wanted)
         except CllmError as error:
             notify_error(error)
         self._is_busy = False
         if not self._dialog.is_deleted:
             self._found.refresh()
+
+    def _find(self, settings: GenerateSettings, wanted: BeamSettings) -> BeamResult:
+        with app_state().writers.using(self._model) as writer:
+            home = self._workspace.home
+            found: BeamResult = writer.find_beams(self._text, settings, wanted, home=home)
+        return found
 
     @ui.refreshable_method
     def _found(self) -> None:

@@ -15,11 +15,13 @@ from typing import Any, final
 from cllm.errors import CllmError, InputError
 from cllm.workspace.workspace import Workspace
 
-# (what is measured now, done, of how many)
-OnStep = Callable[[str, int, int], None]
+# The share that is done.
+OnShare = Callable[[float], None]
 
-_STEP = re.compile(r"measuring (.+) \((\d+) of (\d+)\)")
+_STEP = re.compile(r"measuring (.+) \((\d+) of (\d+)\), (\d+)%")
 _KEY = "benchmarks"
+# Asked to end, it clears up first; after this it is made to.
+_PATIENCE_S = 10.0
 
 
 @final
@@ -27,10 +29,13 @@ class BenchWorker:
     """Measures once at a time; what it found last is kept in the workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
+        # (what is measured now, how many are done, of how many), and the share of all.
         self.step: tuple[str, int, int] | None = None
+        self.share = 0.0
         self.began: float | None = None
         self._workspace = workspace
         self._process: asyncio.subprocess.Process | None = None
+        self._is_stopped = False
 
     @property
     def is_running(self) -> bool:
@@ -48,21 +53,23 @@ class BenchWorker:
         model: str | None = None,
         presets: Sequence[str] = (),
         seconds: float = 60.0,
-        on_step: OnStep = lambda *_: None,
+        peers: bool = False,
+        on_share: OnShare = lambda _: None,
     ) -> dict[str, Any] | None:
-        """Measure a model or presets; None where it was stopped.
+        """Measure a model or presets, with `peers` other programs too; None where it was stopped.
 
         Raises: InputError while it measures already, CllmError with what the command said.
         """
         if self.is_running:
             raise InputError("it measures already", hint="Wait, or stop it first.")
-        self.began, self.step = time.time(), None
+        self.began, self.step, self.share = time.time(), None, 0.0
+        self._is_stopped = False
         try:
-            return await self._measure(command(model, presets, seconds), on_step)
+            return await self._measure(command(model, presets, seconds, peers=peers), on_share)
         finally:
             self.began, self.step, self._process = None, None, None
 
-    async def _measure(self, arguments: list[str], on_step: OnStep) -> dict[str, Any] | None:
+    async def _measure(self, arguments: list[str], on_share: OnShare) -> dict[str, Any] | None:
         environment = {**os.environ, "CLLM_HOME": str(self._workspace.home), "NO_COLOR": "1"}
         process = await asyncio.create_subprocess_exec(
             *arguments,
@@ -75,10 +82,10 @@ class BenchWorker:
         self._process = process
         assert process.stdout is not None and process.stderr is not None
         output, said = await asyncio.gather(
-            process.stdout.read(), self._listen(process.stderr, on_step)
+            process.stdout.read(), self._listen(process.stderr, on_share)
         )
         code = await process.wait()
-        if code < 0:
+        if code < 0 or self._is_stopped:
             return None
         if code != 0:
             raise CllmError("measuring failed", hint=" ".join(said[-3:]) or None)
@@ -87,27 +94,39 @@ class BenchWorker:
         await asyncio.to_thread(self._workspace.preferences.set, _KEY, found)
         return found
 
-    async def _listen(self, stream: asyncio.StreamReader, on_step: OnStep) -> list[str]:
+    async def _listen(self, stream: asyncio.StreamReader, on_share: OnShare) -> list[str]:
         """Note the progress; returns what else was said."""
         said = []
         while line := (await stream.readline()).decode("utf-8", "replace").strip():
             if match := _STEP.search(line):
                 self.step = (match[1], int(match[2]) - 1, int(match[3]))
-                on_step(*self.step)
+                self.share = int(match[4]) / 100
+                on_share(self.share)
             else:
                 said.append(line)
         return said
 
     def stop(self) -> None:
         """End the measurement; nothing of it is kept."""
-        if self._process is not None:
+        process, self._is_stopped = self._process, True
+        if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
+                process.terminate()
+            asyncio.get_running_loop().call_later(_PATIENCE_S, _kill, process)
 
 
-def command(model: str | None, presets: Sequence[str], seconds: float) -> list[str]:
+def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+def command(
+    model: str | None, presets: Sequence[str], seconds: float, *, peers: bool = False
+) -> list[str]:
     """What a person would type for the same."""
     arguments = [sys.executable, "-m", "cllm", "bench", "--json", "--seconds", f"{seconds:g}"]
+    arguments += ["--peers"] if peers else []
     for preset in presets:
         arguments += ["--preset", preset]
     # Behind `--` a name is a name, whatever it begins with.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,14 +12,19 @@ from typing import Any, final
 from nicegui import app, ui
 
 from cllm.errors import CllmError
+from cllm.jobs.bench_peers import describe_peers
+from cllm.quantities import clock
+from cllm.web.bench_comparison import Comparison, is_compared
 from cllm.web.bench_worker import BenchWorker
-from cllm.web.layout import empty, heading, notify_error, page, section
+from cllm.web.layout import empty, heading, notify_error, page, section, text
 from cllm.web.state import AppState, app_state
 from cllm.web.theme import chart
 
 _SUBJECTS = {"presets": "Four sizes of model", "model": "The model in use"}
 _SECONDS = {20: "about 20 s", 60: "about a minute", 180: "about 3 minutes"}
+_USUAL_S, _USUAL_WITH_PEERS_S = 60, 180
 _LOOK_S = 0.5
+_WARNING = "A training is at work: the figures will be low. Pause it first for good ones."
 
 
 @page("Benchmarks", "/benchmarks")
@@ -33,6 +39,7 @@ def worker_of(state: AppState) -> BenchWorker:
     found: BenchWorker | None = getattr(app.state, "cllm_bench", None)
     if found is None:
         found = app.state.cllm_bench = BenchWorker(state.workspace)
+        app.on_shutdown(found.stop)
     return found
 
 
@@ -42,16 +49,19 @@ class BenchmarksView:
 
     def __init__(self, state: AppState, worker: BenchWorker) -> None:
         self._state, self._worker = state, worker
-        self._subject, self._seconds = "presets", 60
+        self._subject, self._seconds, self._has_peers = "presets", _USUAL_S, False
         self._found: dict[str, Any] | None = None
+        self._programs: list[dict[str, Any]] = []
         self._was_running = worker.is_running
 
     async def build(self) -> None:
         """Draw it and read the last figures."""
         heading(
             "Benchmarks",
-            "How fast this machine writes and learns, measured in a process of its own.",
+            "How fast this machine writes and learns, measured in processes of their own.",
         )
+        # A moment only; drawn anew later, a button could be pressed that goes.
+        self._programs = await asyncio.to_thread(describe_peers)
         self._controls()
         self._results()
         await ui.context.client.connected()
@@ -63,61 +73,91 @@ class BenchmarksView:
     def _controls(self) -> None:
         if self._worker.is_running:
             self._progress()
-            return
+        else:
+            self._choices()
+        self._warning = ui.label(_WARNING).classes("cllm-bench-warning").props("role=status")
+        self._warning.set_visibility(self._is_training())
+
+    def _choices(self) -> None:
         with ui.element("div").classes("cllm-flow cllm-bench-controls"):
             subject = ui.select(_SUBJECTS, label="Measure").bind_value(self, "_subject")
             subject.props("outlined dense options-dense").style("min-width: 13rem")
             length = ui.select(_SECONDS, label="Time").bind_value(self, "_seconds")
-            length.props("outlined dense options-dense").style("min-width: 9rem")
+            length.props("outlined dense options-dense").style("min-width: 10rem")
+            if any(program["version"] for program in self._programs):
+                switch = ui.switch("Compare with other programs", value=self._has_peers)
+                switch.on_value_change(lambda event: self._compare(event.value))
             button = ui.button("Measure", icon="speed", on_click=self._measure)
             button.props("unelevated no-caps")
-            training = self._state.glance.training
-            if training is not None and training.state != "paused":
-                ui.label("A training is at work: the figures will be lower.").classes("cllm-hint")
+        told = self._told()
+        if told:
+            text("p", told, "cllm-hint cllm-bench-told")
+
+    def _told(self) -> str:
+        """Which programs there are to compare with, and how to get the others."""
+        here = [program["name"] for program in self._programs if program["version"]]
+        away = [program for program in self._programs if not program["version"]]
+        missing = "; ".join(f"{program['name']} ({program['install']})" for program in away)
+        if not here:
+            return f"Other programs can be compared once they are installed: {missing}."
+        if not self._has_peers:
+            return ""
+        told = f"On the same weights, in turns: {', '.join(here)}. It takes longer."
+        return f"{told} Not installed: {missing}." if away else told
+
+    def _compare(self, is_wanted: bool) -> None:
+        self._has_peers = is_wanted
+        self._seconds = _USUAL_WITH_PEERS_S if is_wanted else _USUAL_S
+        self._controls.refresh()
+
+    def _is_training(self) -> bool:
+        training = self._state.glance.training
+        return training is not None and training.state != "paused"
 
     def _progress(self) -> None:
         with ui.element("div").classes("cllm-bench-progress").props("role=status"):
-            self._label = ui.label("Beginning …")
+            self._label = ui.label("Beginning …").classes("cllm-num")
             with ui.element("div").classes("cllm-meter is-unknown") as self._meter:
                 self._bar = ui.element("span")
-            ui.button("Stop", on_click=self._worker.stop).props("outline no-caps dense")
+            ui.button("Stop", on_click=self._worker.stop).props("outline no-caps")
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         worker = self._worker
         if worker.is_running != self._was_running:
             self._was_running = worker.is_running
             self._controls.refresh()
+            if not worker.is_running:
+                # Whichever page began it, all show what was found.
+                self._found = await asyncio.to_thread(worker.last)
+                self._results.refresh()
+        self._warning.set_visibility(self._is_training())
         if not worker.is_running:
             return
         step, seconds = worker.step, time.time() - (worker.began or time.time())
         if step is not None:
             name, done, total = step
-            self._label.set_text(f"Measuring {name} ({done + 1} of {total}), {seconds:.0f} s")
-            self._meter.classes(remove="is-unknown")
-            self._bar.style(f"--share:{done / total:.3f}")
+            self._label.set_text(f"Measuring {name} ({done + 1} of {total}), {clock(seconds)}")
+            if worker.share > 0:
+                self._meter.classes(remove="is-unknown")
+            self._bar.style(f"--share:{worker.share:.3f}")
 
     async def _measure(self) -> None:
         model = self._state.model if self._subject == "model" else None
         if self._subject == "model" and model is None:
             ui.notify("There is no model in use.", type="warning")
             return
-        client, seconds = ui.context.client, float(self._seconds)
+        client, seconds, peers = ui.context.client, float(self._seconds), self._has_peers
         with self._state.working("Benchmarks", "/benchmarks") as activity:
 
-            def tell(_: str, done: int, total: int) -> None:
-                activity.progress = done / total
+            def tell(share: float) -> None:
+                activity.progress = share
 
             ui.timer(0.1, self._look, once=True)
             try:
-                found = await self._worker.measure(model=model, seconds=seconds, on_step=tell)
+                await self._worker.measure(model=model, seconds=seconds, peers=peers, on_share=tell)
             except CllmError as error:
                 with client:
                     notify_error(error)
-                return
-        if found is not None:
-            self._found = found
-            with client:
-                self._results.refresh()
 
     @ui.refreshable_method
     def _results(self) -> None:
@@ -129,15 +169,21 @@ class BenchmarksView:
                 icon="speed",
             )
             return
-        with section("Tokens a second"):
+        with section("Tokens a second", when_and_where(found)):
+            if found.get("is_disturbed"):
+                busy = max(found["busy_before"], found["busy_after"])
+                told = f"Other programs used {busy:.0%} of the processors: the figures are low."
+                text("p", told, "cllm-bench-warning")
             self._chart(found)
             table(found)
+        if is_compared(found):
+            Comparison(found).build()
         with section("Where"):
             facts(found)
 
     def _chart(self, found: Mapping[str, Any]) -> None:
         names = [model["name"] for model in found["models"]]
-        series = []
+        series: list[dict[str, Any]] = []
         for label, pick in (
             ("prompt", "prefill_tokens_per_s"),
             ("one text", "decode_tokens_per_s"),
@@ -149,9 +195,12 @@ class BenchmarksView:
         trained = [median(model["training_tokens_per_s"]) for model in found["models"]]
         if any(trained):
             series.append({"type": "bar", "name": "training", "data": trained, "barMaxWidth": 34})
+        # A bar on an axis of powers begins somewhere: below the least of all.
+        least = min((value for one in series for value in one["data"] if value), default=100)
+        lowest = 10 ** math.floor(math.log10(least))
         options = {
             "xAxis": {"type": "category", "data": names},
-            "yAxis": {"type": "log", "scale": False, "min": 100},
+            "yAxis": {"type": "log", "scale": False, "min": lowest},
             "tooltip": {"trigger": "axis"},
             "aria": {"enabled": False},
             "series": series,
@@ -206,12 +255,17 @@ def _rate(rates: Mapping[str, Any] | None) -> str:
     return "" if found is None else f"{found:,}"
 
 
+def when_and_where(found: Mapping[str, Any]) -> str:
+    """When it was measured, on what: it may be long ago, on another machine."""
+    when = datetime.fromtimestamp(found["measured_at"])
+    return f"Measured {when:%d %B %Y, %H:%M}, on {found['processor']}, {found['cores']} cores."
+
+
 def facts(found: Mapping[str, Any]) -> None:
     """The machine, the versions, and how quiet it was."""
     told = {
         "processor": found.get("processor"),
         "cores": found.get("cores"),
-        "measured": datetime.fromtimestamp(found["measured_at"]).strftime("%d %B %Y, %H:%M"),
         "others used": f"{max(found['busy_before'], found['busy_after']):.0%} of the processors",
     }
     versions = found.get("versions") or {}

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from cllm.workspace.conversations import Conversation, Message
 
 _LARGEST_SEED = 2**31
+# Turns are read from the end until they must fill the model's context: few tokens are longer
+# than this many characters, and a conversation may have 100,000 turns.
+_FIRST_TURNS, _CHARACTERS_A_TOKEN = 64, 8
 
 
 @runtime_checkable
@@ -56,7 +59,7 @@ class Desk:
 
         Raises: InputError, SettingsError, BusyError, NotFoundError, IntegrityError.
         """
-        said = text.strip()
+        said = sound(text).strip()
         if not said:
             raise InputError("there is nothing to answer", hint="Write something first.")
         settings = self._ready(conversation, model)
@@ -77,7 +80,7 @@ class Desk:
         """
         store = self.workspace.conversations
         branch = store.branch(conversation)
-        kept, rest = still_there(branch, text)
+        kept, rest = still_there(branch, sound(text))
         if not rest and len(kept) == len(branch):
             return
         last = branch[len(kept)] if len(kept) < len(branch) else None
@@ -100,12 +103,24 @@ class Desk:
         return document_of(self.workspace.conversations.branch(conversation))
 
     def take_back(self, conversation: str) -> None:
-        """Remove the last passage of a document or the last message, for good."""
+        """Take the last passage out of a document; `bring_back` puts it there again.
+
+        An empty passage stands in its place, in a branch of its own.
+        """
         store = self.workspace.conversations
-        leaf = store.get(conversation).leaf
-        if leaf is not None:
-            self.texts.stop([leaf])
-            store.remove_message(conversation, leaf)
+        branch = store.branch(conversation)
+        last = next((message for message in reversed(branch) if message.text), None)
+        if last is not None:
+            self.texts.stop([last.id])
+            store.add(conversation, "document", "", beside=last.id, details={"instead_of": last.id})
+
+    def bring_back(self, conversation: str) -> None:
+        """Put the passage back that was taken out last, where nothing was written since."""
+        store = self.workspace.conversations
+        branch = store.branch(conversation, last=1)
+        taken = branch[-1].details.get("instead_of") if branch else None
+        if taken is not None:
+            store.select(conversation, taken)
 
     def _ready(self, conversation: str, model: str) -> GenerateSettings:
         """Everything that can be refused, before anything is changed."""
@@ -133,21 +148,24 @@ class Desk:
         """Let the model go on where the branch ends, or in the place of `beside`."""
         store = self.workspace.conversations
         held = store.get(conversation)
-        branch = list(store.branch(conversation))
-        if beside is not None:
-            branch = branch[: next(k for k, m in enumerate(branch) if m.id == beside.id)]
         shades = bool(held.settings.get("shades", True))
         writer = self.writers.take(model)
+        unseen = 0
         try:
             if held.mode == "chat":
-                answer = writer.reply(as_turns(branch), settings, shades=shades)
+                branch, unread = self._turns(conversation, writer.context, beside)
+                answer, dropped = writer.reply(as_turns(branch), settings, shades=shades)
+                unseen = dropped + unread
             else:
+                branch = self._above(conversation, beside, None)
                 answer = writer.go_on(document_of(branch), settings, shades=shades)
         except BaseException:
             self.writers.give_back(writer)
             raise
         details: dict[str, Any] = {"model": writer.name, "seed": settings.seed}
         details["windowed"] = answer.passage.windowed
+        if unseen:
+            details["unseen"] = unseen
         message = store.add(
             conversation,
             "assistant",
@@ -164,6 +182,24 @@ class Desk:
         self.texts.add(message.id, running)
         self._name(held, branch)
         return message
+
+    def _turns(
+        self, conversation: str, context: int, beside: Message | None
+    ) -> tuple[list[Message], int]:
+        """The turns that may fit a context, and how many stand before them."""
+        wanted, limit = context * _CHARACTERS_A_TOKEN, _FIRST_TURNS
+        while True:
+            branch = self._above(conversation, beside, limit)
+            if len(branch) < limit:
+                return branch, 0
+            if sum(len(message.text) for message in branch) >= wanted:
+                return branch, self.workspace.conversations.num_above(branch[0].id)
+            limit *= 4
+
+    def _above(self, conversation: str, beside: Message | None, limit: int | None) -> list[Message]:
+        """The branch up to its end, or up to what stands before `beside`."""
+        before = None if beside is None else beside.id
+        return list(self.workspace.conversations.branch(conversation, last=limit, before=before))
 
     def _save(self, conversation: str, message: int, text: RunningText) -> None:
         details: dict[str, Any] = {"tokens_per_s": round(text.tokens_per_s, 1)}
@@ -190,15 +226,26 @@ class Desk:
 
 
 def still_there(branch: Sequence[Message], text: str) -> tuple[list[Message], str]:
-    """The passages that a text still begins with, and what follows them."""
+    """The passages that a text of a sheet still begins with, and what follows them."""
     kept: list[Message] = []
     at = 0
     for message in branch:
-        if not text.startswith(message.text, at):
+        shown = as_shown(message.text)
+        if not text.startswith(shown, at):
             break
         kept.append(message)
-        at += len(message.text)
+        at += len(shown)
     return kept, text[at:]
+
+
+def as_shown(text: str) -> str:
+    """A text as a sheet has it: browsers know one kind of line end."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def sound(text: str) -> str:
+    """A text as it can be kept: half a surrogate pair, as a browser may send one, is replaced."""
+    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
 
 
 def document_of(branch: Sequence[Message]) -> str:

@@ -7,8 +7,9 @@ from typing import Any, final
 
 from nicegui import ui
 
+from cllm.errors import CllmError
 from cllm.jobs.gates import Gate, LearnedMechanism, learned_gates
-from cllm.web.layout import empty, loading, section
+from cllm.web.layout import empty, error_card, loading, section
 from cllm.web.theme import chart
 from cllm.workspace.workspace import Workspace
 
@@ -29,7 +30,13 @@ class GatesView:
         self._place.clear()
         with self._place:
             loading("Reading its weights …")
-        found = await asyncio.to_thread(learned_gates, self._workspace, self._model)
+        try:
+            found = await asyncio.to_thread(learned_gates, self._workspace, self._model)
+        except CllmError as error:
+            self._place.clear()
+            with self._place:
+                error_card(error)
+            return
         self._place.clear()
         with self._place:
             if not found:

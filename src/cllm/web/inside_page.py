@@ -66,7 +66,7 @@ class InsideView:
             return
         heading("Look inside", f"What {name} expects, where it looks, and what it has learned.")
         workspace = self._state.workspace
-        self.reading = ReadingView(workspace, name, self._read_anew)
+        self.reading = ReadingView(self._state.writers, name, self._read_anew)
         self.neighbours = NeighboursView(workspace, name, " river")
         self.roots = RootsView(workspace, name)
         self.spirals = SpiralsView(workspace, lambda: self.reading.found)

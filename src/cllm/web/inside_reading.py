@@ -10,8 +10,8 @@ from nicegui import ui
 
 from cllm.errors import CllmError
 from cllm.web.layout import error_card, loading
+from cllm.web.state import OpensModels
 from cllm.web.theme import DARK, LIGHT, Palette
-from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from cllm.jobs.inspect import Inspection
@@ -43,10 +43,10 @@ _FRAME_STYLE = "body{padding:.25rem 0 1rem;max-width:none}header h1,header .kick
 class ReadingView:
     """A text, and what the model makes of it; `found` is what was read last."""
 
-    def __init__(self, workspace: Workspace, model: str, on_found: Callable[[], None]) -> None:
+    def __init__(self, writers: OpensModels, model: str, on_found: Callable[[], None]) -> None:
         self.found: Inspection | None = None
         self.text, self.window = FIRST_TEXT, 1
-        self._workspace, self._model, self._on_found = workspace, model, on_found
+        self._writers, self._model, self._on_found = writers, model, on_found
         self._notice: str | None = None
 
     def build(self) -> None:
@@ -59,16 +59,12 @@ class ReadingView:
 
     async def read(self, _: object = None, *, window: int = 1) -> None:
         """Let the model read the text."""
-        from cllm.jobs.inspect import inspect
-
         self.window = window
         self._place.clear()
         with self._place:
             loading(f"{self._model} is reading …")
         try:
-            found, self._notice = await asyncio.to_thread(
-                inspect, self._model, self.text, workspace=self._workspace, window=window
-            )
+            found = await asyncio.to_thread(self._inspect, window)
         except CllmError as error:
             self.found = None
             self._place.clear()
@@ -78,6 +74,12 @@ class ReadingView:
         self.found = found
         self._show(found)
         self._on_found()
+
+    def _inspect(self, window: int) -> Inspection:
+        with self._writers.using(self._model) as writer:
+            self._notice = writer.notice
+            found: Inspection = writer.inspect(self.text, window=window)
+        return found
 
     def _show(self, found: Inspection) -> None:
         self._place.clear()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from nicegui import background_tasks, ui
 
+from cllm.errors import CllmError
 from cllm.jobs import number_pictures
 from cllm.jobs.knowledge import Colour, KnownSpiral, Spiral, known_spiral
-from cllm.web.layout import loading
+from cllm.web.layout import error_card, loading
 from cllm.web.theme import chart, is_dark, on_dark_change, palette
 from cllm.workspace.workspace import Workspace
 
@@ -72,9 +73,15 @@ class SpiralsView:
             return
         with self._place:
             loading("Winding …")
-        known = await asyncio.to_thread(
-            known_spiral, self._workspace, found, spiral=self._spiral, colour=self._colour
-        )
+        try:
+            known = await asyncio.to_thread(
+                known_spiral, self._workspace, found, spiral=self._spiral, colour=self._colour
+            )
+        except CllmError as error:
+            self._place.clear()
+            with self._place:
+                error_card(error)
+            return
         self._place.clear()
         with self._place:
             drawn = chart(

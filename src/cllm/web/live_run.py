@@ -10,14 +10,14 @@ from nicegui import run, ui
 
 from cllm.errors import CllmError, NotFoundError
 from cllm.jobs import training_service as service
-from cllm.jobs.training_record import Curve, read_curve, read_log, read_samples
+from cllm.jobs.training_record import read_log, read_samples
 from cllm.jobs.training_status import TrainingStatus
 from cllm.quantities import count, duration, short_count, size
 from cllm.web.dialogs import ask
 from cllm.web.finished_run import draw_result
 from cllm.web.layout import error_card, notify_error, text
+from cllm.web.learning_curve import CurveChart, CurveReader, Reading, as_loss
 from cllm.web.state import AppState
-from cllm.web.theme import chart
 
 _LOOK_S = 1.0
 _SAMPLES_SHOWN = 12
@@ -28,13 +28,13 @@ _STAGES = {
 }
 _FIGURES = (
     ("left", "Time left"),
+    ("step", "Step"),
+    ("speed", "Tokens a second"),
+    ("memory", "Memory"),
     ("bpb", "Bits per byte, training"),
     ("val", "Bits per byte, held out"),
-    ("loss", "Loss (nats a token)"),
-    ("speed", "Tokens a second"),
-    ("step", "Step"),
-    ("spent", "Time so far"),
-    ("memory", "Memory"),
+    ("loss", "Loss, training"),
+    ("val_loss", "Loss, held out"),
 )
 
 
@@ -46,6 +46,7 @@ class LiveRun:
         self._state, self._status = state, status
         self._folder: Path = state.workspace.home / "runs" / status.id
         self._samples: Any = None
+        self._curve = CurveReader(self._folder)
         self._drawn_state: Any = None
         self._is_looking = False
         self.timer: ui.timer | None = None
@@ -71,9 +72,7 @@ class LiveRun:
                     self.figures[key] = text("dd", "–")
         with ui.element("div").classes("cllm-live"):
             with ui.element("section").classes("cllm-card"):
-                text("h2", "What it has learned")
-                text("p", "Bits for each byte of text: less is better.", "cllm-hint")
-                self.chart = chart(_chart_options(), label=_spoken(None, None), height="22rem")
+                self.curve = CurveChart()
             with ui.element("section").classes("cllm-card cllm-samples-card"):
                 text("h2", "What it writes")
                 self.samples = ui.element("div").classes("cllm-samples")
@@ -99,29 +98,30 @@ class LiveRun:
         if found is None:
             return
         status, curve, samples = found
-        self._show(status)
-        self._show_curve(curve)
+        self._show(status, curve.bytes_per_token)
+        self.curve.show(curve)
         self._show_samples(samples)
         if self.timer is not None:
             self.timer.active = status.is_active
 
-    def _read(self) -> tuple[TrainingStatus, Curve, list[dict[str, Any]]]:
+    def _read(self) -> tuple[TrainingStatus, Reading, list[dict[str, Any]]]:
         status = service.training_status(self._state.workspace, self._status.id)
-        return status, read_curve(self._folder, max_points=300), read_samples(self._folder)
+        return status, self._curve.read(is_last=not status.is_active), read_samples(self._folder)
 
-    def _show(self, status: TrainingStatus) -> None:
+    def _show(self, status: TrainingStatus, bytes_per_token: float | None = None) -> None:
         self._status = status
         self.state.set_text(describe(status))
-        is_unknown = status.step is None and status.is_active and not status.total_bytes
+        is_reading = status.state == "preparing" and bool(status.done_bytes and status.total_bytes)
+        is_unknown = status.step is None and status.is_active and not is_reading
         share = status.progress
-        if status.step is None and status.done_bytes and status.total_bytes:
+        if is_reading and status.done_bytes and status.total_bytes:
             share = min(1.0, status.done_bytes / status.total_bytes)
         self.fill.style(f"--share: {share:.4f}")
         self.meter.classes(add="is-unknown" if is_unknown else "", remove="is-unknown")
         self.meter.props["aria-valuenow"] = round(100 * share)
         self.meter.update()
         self.meter.set_visibility(status.state != "finished")
-        for key, value in _figures(status).items():
+        for key, value in _figures(status, bytes_per_token).items():
             if self.figures[key].content != value:
                 self.figures[key].set_content(value)
         now = (status.state, status.wanted, status.has_crashed, status.can_continue, status.advice)
@@ -130,17 +130,6 @@ class LiveRun:
             self._draw_buttons(status)
             self._draw_trouble(status)
             draw_result(self.after, self._state, status, self._folder)
-
-    def _show_curve(self, curve: Curve) -> None:
-        options = self.chart.options
-        series = [[list(point) for point in line] for line in (curve.train, curve.val)]
-        if [line["data"] for line in options["series"]] == series:
-            return
-        for line, points in zip(options["series"], series, strict=True):
-            line["data"] = points
-        last = [line[-1][1] if line else None for line in (curve.train, curve.val)]
-        self.chart.props["aria-label"] = _spoken(*last)
-        self.chart.update()
 
     def _show_samples(self, samples: list[dict[str, Any]]) -> None:
         if samples == self._samples:
@@ -264,7 +253,9 @@ def describe(status: TrainingStatus) -> str:
         case "training":
             if status.wanted == "pause":
                 return "Pausing after this step …"
-            return f"Training: {status.progress:.0%}"
+            if status.step is None:
+                return "Training: the first steps …"
+            return f"Training: {status.progress:.0%} after {duration(status.elapsed_s)}"
         case "paused":
             return f"Paused at {status.progress:.0%}; everything is saved"
         case "finished":
@@ -275,39 +266,19 @@ def describe(status: TrainingStatus) -> str:
             return "Failed"
 
 
-def _figures(status: TrainingStatus) -> dict[str, str]:
+def _figures(status: TrainingStatus, bytes_per_token: float | None) -> dict[str, str]:
     total = "" if not status.total_steps else f" of {count(status.total_steps)}"
     return {
         "left": duration(status.remaining_s) if status.is_active else "–",
         "bpb": _three(status.bits_per_byte),
         "val": _three(status.val_bits_per_byte),
         "loss": _three(status.loss),
+        "val_loss": _three(as_loss(status.val_bits_per_byte, bytes_per_token)),
         "speed": short_count(status.tokens_per_s),
         "step": count(status.step) + total,
-        "spent": duration(status.elapsed_s),
         "memory": size(status.memory_bytes),
     }
 
 
 def _three(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _spoken(train: float | None, val: float | None) -> str:
-    said = "Bits per byte over steps"
-    if train is not None:
-        said += f"; training now at {train:.3f}"
-    return said if val is None else f"{said}; held out at {val:.3f}"
-
-
-def _chart_options() -> dict[str, Any]:
-    line = {"type": "line", "data": [], "animation": False}
-    return {
-        "animation": False,
-        "xAxis": {"name": "steps", "nameLocation": "middle", "nameGap": 28},
-        "grid": {"bottom": 28},
-        "series": [
-            {**line, "name": "training", "showSymbol": False, "lineStyle": {"width": 1.5}},
-            {**line, "name": "held out", "symbolSize": 6, "lineStyle": {"width": 2.5}},
-        ],
-    }

@@ -15,6 +15,7 @@ from cllm.web.dialogs import models as dialogs
 from cllm.web.dialogs.compare import compare
 from cllm.web.header import use
 from cllm.web.layout import empty, heading, notify_error, page, text
+from cllm.web.shared_menu import SharedMenu
 from cllm.web.state import AppState, Glance, app_state
 from cllm.web.undo import offer_undo
 
@@ -55,6 +56,7 @@ class _Cards:
         self.search.classes("cllm-search-models").on_value_change(self._find)
         self.note = ui.element("div")
         self.grid = ui.element("div").classes("cllm-cards")
+        self._menu = SharedMenu()
         self.more = ui.button(on_click=self._more).props("flat no-caps").classes("q-mt-md")
         self._show(self._state.glance)
         ui.timer(_LOOK_S, lambda: self._show(self._state.glance))
@@ -115,7 +117,7 @@ class _Cards:
         is_used = card.name == glance.model
         with ui.element("div").classes("cllm-model-head"):
             text("h2", card.name, "grow")
-            self._menu(card)
+            self._more_for(card)
         with ui.element("div").classes("cllm-flow"):
             self._chips(card, is_used, glance)
         if card.sample and not card.problem:
@@ -172,22 +174,23 @@ class _Cards:
                     text("dt", name)
                     text("dd", value)
 
-    def _menu(self, card: ModelCard) -> None:
+    def _more_for(self, card: ModelCard) -> None:
         name, state = card.name, self._state
-        more = ui.button(icon="more_horiz").props("flat round dense")
+        works: tuple[tuple[str, Callable[[], Awaitable[Any]]], ...] = (
+            ("Rename", lambda: dialogs.rename(state, name)),
+            ("Save as", lambda: dialogs.copy_as(state, name)),
+            ("Duplicate", lambda: self._tried(duplicate_model, name)),
+            ("Compare with another", lambda: compare(state, name)),
+            ("Squeeze", lambda: dialogs.squeeze(state, name)),
+            ("Export", lambda: dialogs.export(state, name)),
+            ("Delete", lambda: self._delete(name)),
+        )
+        entries = [(label, lambda work=work: self._then(work)) for label, work in works]
+        more = ui.button(icon="more_horiz").props("flat round dense aria-haspopup=menu")
         more.props["aria-label"] = f"More for {name}"
-        with more, ui.menu().props("auto-close"):
-            for label, work in (
-                ("Rename", lambda: dialogs.rename(state, name)),
-                ("Save as", lambda: dialogs.copy_as(state, name)),
-                ("Duplicate", lambda: self._tried(duplicate_model, name)),
-                ("Compare with another", lambda: compare(state, name)),
-                ("Squeeze", lambda: dialogs.squeeze(state, name)),
-                ("Export", lambda: dialogs.export(state, name)),
-            ):
-                ui.menu_item(label, lambda work=work: self._then(work))
-            ui.separator()
-            ui.menu_item("Delete", lambda: self._then(lambda: self._delete(name)))
+        more.on_click(
+            lambda: self._menu.open(f"#{more.html_id}", [*entries[:-1], None, entries[-1]])
+        )
 
     async def _then(self, work: Callable[[], Awaitable[Any]]) -> None:
         # The menu's card may be drawn anew meanwhile: dialogs and notes must outlive that.

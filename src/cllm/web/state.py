@@ -6,16 +6,18 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast, final, runtime_checkable
 
 from nicegui import app
 
 from cllm.errors import CllmError
-from cllm.jobs.model_service import ModelCard, last_used_model, list_cards, note_used, purge_trash
+from cllm.jobs.model_service import ModelCard, last_used_model, note_used, purge_trash
 from cllm.jobs.training_service import active_training
 from cllm.jobs.training_status import TrainingStatus
 from cllm.jobs.uploads import purge_uploads
+from cllm.web.card_shelf import CardShelf
 from cllm.web.theme import Theme
 from cllm.workspace.workspace import Workspace
 
@@ -27,10 +29,18 @@ _THEME = "theme"
 
 @runtime_checkable
 class OpensModels(Protocol):
-    """Where models are opened to write."""
+    """Where models are opened, for all that pages do with them."""
 
     def get(self, name: str) -> Any:
         """The model of that name, opened if need be; blocks. Raises: CllmError."""
+        ...
+
+    def using(self, name: str) -> AbstractContextManager[Any]:
+        """The same, and it stays open for the block."""
+        ...
+
+    def is_open(self, name: str) -> bool:
+        """Whether a model is open now."""
         ...
 
 
@@ -72,10 +82,13 @@ class AppState:
         self.workspace = workspace
         self.writers = writers
         self._lock = threading.Lock()
+        self._shelf = CardShelf(workspace)
         self._activities: list[Activity] = []
         self._model: str | None = None
         self._loading: Loading = "none"
         self._problem: str | None = None
+        # What was loaded last: its name, and when it was made; None before the app has begun.
+        self._loaded: tuple[str, float] | None = None
         self._looked_at = 0.0
         self._glance = Glance((), None, "none", None, None, ())
 
@@ -95,11 +108,12 @@ class AppState:
             if not now and time.monotonic() - self._looked_at < _LOOK_S:
                 return self._glance
             self._looked_at = time.monotonic()
-        models = tuple(list_cards(self.workspace))
+        models = self._shelf.cards()
         names = [card.name for card in models]
         if self._model not in names:
             self._model = None if not names else last_used_model(self.workspace)
             self._loading = "none"
+        self._look_at_model(models)
         self._glance = Glance(
             models=models,
             model=self._model,
@@ -110,6 +124,26 @@ class AppState:
         )
         return self._glance
 
+    def _look_at_model(self, models: tuple[ModelCard, ...]) -> None:
+        """Whether the model in use is open; one that is another by now is loaded."""
+        name, was = self._model, self._loading
+        if name is None or was == "loading":
+            return
+        if self.writers.is_open(name):
+            self._loading, self._problem = "ready", None
+            return
+        if was == "ready":
+            # Its memory was needed, or it has changed on the disk.
+            self._loading = "none"
+        made = next((card.modified for card in models if card.name == name), None)
+        if self._loaded is not None and made is not None and self._loaded != (name, made):
+            self._loading = "loading"
+            threading.Thread(target=self._load, args=(name,), daemon=True).start()
+
+    def _load(self, name: str) -> None:
+        with contextlib.suppress(CllmError):
+            self.use(name)
+
     def use(self, name: str) -> None:
         """Use a model from now on: it is loaded, and remembered as the last used.
 
@@ -117,7 +151,8 @@ class AppState:
         """
         note_used(self.workspace, name)
         self._model, self._loading, self._problem = name, "loading", None
-        self.look(now=True)
+        glance = self.look(now=True)
+        self._loaded = (name, 0.0 if glance.card is None else glance.card.modified)
         try:
             self.writers.get(name)
         except CllmError as error:
@@ -139,6 +174,7 @@ class AppState:
         if name is not None:
             with contextlib.suppress(CllmError):
                 self.use(name)
+        self._loaded = self._loaded or ("", 0.0)
         self.look(now=True)
         with contextlib.suppress(CllmError):
             purge_trash(self.workspace)

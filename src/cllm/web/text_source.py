@@ -7,16 +7,36 @@ from typing import Any, final
 
 from nicegui import events, run, ui
 
-from cllm.errors import CllmError
+from cllm.errors import CllmError, InputError
 from cllm.jobs.corpora import list_corpora
 from cllm.jobs.uploads import LIMIT_BYTES, Purpose, remove_upload
 from cllm.quantities import size
-from cllm.web.layout import notify_error
+from cllm.web.layout import notify_error, text
 from cllm.workspace.uploads import UploadRecord
 from cllm.workspace.workspace import Workspace
 
 _ADDRESS = "files => '/api/uploads?purpose=%s&name=' + encodeURIComponent(files[0].name)"
 _ANSWER = "info => emit(info.xhr.responseText)"
+# Pasted text goes the way of files: what a page's own connection carries has a limit of 1 MB.
+_SEND = """
+const field = document.getElementById("c%d"), text = field.value;
+if (!text.trim()) return {};
+if (field.cllmSent?.text === text) return { id: field.cllmSent.id };
+try {
+  const answer = await fetch("/api/uploads?purpose=text&name=pasted.txt",
+    { method: "POST", body: text });
+  const told = await answer.json();
+  if (!answer.ok) return { error: told.error?.message ?? "" };
+  field.cllmSent = { text, id: told.id };
+  return { id: told.id };
+} catch { return { error: "the text could not be handed over" }; }
+"""
+_COUNT = """(event) => {
+  const num = event.target.value.length;
+  event.target.nextElementSibling.textContent =
+    num ? `${num.toLocaleString("en")} characters` : "";
+}"""
+_SEND_S = 120.0
 _DROP = """
 <div class="cllm-drop-head">
   <q-icon name="upload_file" class="cllm-drop-icon" />
@@ -102,12 +122,14 @@ class TextSource:
         with ui.tab_panels(tabs, value="text", animated=False).classes("w-full") as panels:
             panels.props("keep-alive")
             with ui.tab_panel("text"):
-                self.text = ui.textarea(
-                    placeholder="Paste stories, notes, chats, poems, code: any text that "
+                self.text = ui.element("textarea").classes("cllm-paste")
+                self.text.props('rows=9 aria-label="Text" spellcheck=false')
+                self.text.props["placeholder"] = (
+                    "Paste stories, notes, chats, poems, code: any text that "
                     "the model should learn to write like."
                 )
-                self.text.props('outlined input-style="min-height: 11rem" aria-label="Text"')
-                self.text.props("debounce=400").classes("w-full")
+                self.text.on("input", js_handler=_COUNT)
+                text("div", "", "cllm-hint cllm-paste-count").props("aria-live=off")
             with ui.tab_panel("files"):
                 self.drop = DropPlace(
                     self._workspace,
@@ -138,8 +160,8 @@ class TextSource:
             self.corpus = ui.select(options, value=sound[0]["name"])
             self.corpus.props('outlined dense aria-label="Corpus"').classes("w-full q-mt-sm")
 
-    def chosen(self) -> dict[str, Any]:
-        """What stands in the open tab, as fields of a TrainingRequest."""
+    async def chosen(self) -> dict[str, Any]:
+        """What stands in the open tab, as fields of a TrainingRequest. Raises: InputError."""
         match self.tabs.value:
             case "files":
                 return {"uploads": tuple(record.id for record in self.drop.records)}
@@ -147,7 +169,10 @@ class TextSource:
                 return {"folder": (self.folder.value or "").strip() or None}
             case "corpus" if self.corpus is not None:
                 return {"corpus": self.corpus.value}
-        return {"text": self.text.value or ""} if (self.text.value or "").strip() else {}
+        sent = await ui.run_javascript(_SEND % self.text.id, timeout=_SEND_S)
+        if "error" in sent:
+            raise InputError(sent["error"], hint="Try again, or save it as a file and choose that.")
+        return {"uploads": (sent["id"],)} if "id" in sent else {}
 
 
 def _complain(message: str) -> None:

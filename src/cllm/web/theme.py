@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
-from nicegui import app, events, ui
+from nicegui import Client, app, events, ui
 
 Theme = Literal["system", "light", "dark"]
 
@@ -81,6 +82,10 @@ _SCRIPT = """<script>
 </script>"""
 
 
+# What each page's browser has said last: what is drawn later is right at once.
+_told: WeakKeyDictionary[Client, bool] = WeakKeyDictionary()
+
+
 def palette(dark: bool) -> Palette:
     """The colours of one theme."""
     return DARK if dark else LIGHT
@@ -92,7 +97,10 @@ def is_dark() -> bool:
     As its browser said with the request; the very first page of a browser takes it for light
     until `on_dark_change` says otherwise.
     """
-    request = ui.context.client.request
+    client = ui.context.client
+    if client in _told:
+        return _told[client]
+    request = client.request
     return request is not None and request.cookies.get(_COOKIE) == "1"
 
 
@@ -129,7 +137,8 @@ def chart_theme(dark: bool) -> dict[str, Any]:
         "textStyle": {"color": look.ink, "fontFamily": "ui-sans-serif, system-ui, sans-serif"},
         "animationDuration": 200,
         "animationDurationUpdate": 200,
-        "aria": {"enabled": True},
+        # Its own words would take the place of the label's.
+        "aria": {"enabled": False},
         "grid": {"left": 8, "right": 16, "top": 32, "bottom": 8, "containLabel": True},
         "legend": {
             "top": 0,
@@ -163,8 +172,8 @@ def chart(options: dict[str, Any], *, label: str, height: str = "16rem") -> Any:
     def repaint(dark: bool) -> None:
         held = dict(drawn.options)
         drawn.options.clear()
-        # The colours of the new theme, over all that the caller has set since.
-        drawn.options.update(merged(held, chart_theme(dark)))
+        # Only what differs: axes and legend stay as the caller has set them, then or since.
+        drawn.options.update(merged(held, _changes(chart_theme(not dark), chart_theme(dark))))
 
     on_dark_change(repaint)
     return drawn
@@ -180,6 +189,15 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What of `new` is not so in `old`, section by section."""
+    return {
+        key: _changes(old[key], value) if isinstance(value, dict) else value
+        for key, value in new.items()
+        if old[key] != value
+    }
+
+
 def serve_static() -> None:
     """Serve the style sheets and pictures of the pages."""
     app.add_static_files(STATIC_URL, STATIC, max_cache_age=31_536_000)
@@ -188,7 +206,10 @@ def serve_static() -> None:
 def add_look(theme: Theme) -> None:
     """Give the page of this client its theme and style sheets: app.css, then one a page."""
     ui.add_head_html(_SCRIPT % theme)
-    ui.context.client.on_connect(lambda: ui.run_javascript("cllmBegin()"))
+    add_script("frame.js")
+    client = ui.context.client
+    ui.on("cllm-dark", lambda event: _told.update({client: bool(event.args)}))
+    client.on_connect(lambda: ui.run_javascript("cllmBegin()"))
     for path in sorted(STATIC.glob("*.css"), key=lambda path: (path.name != "app.css", path.name)):
         ui.add_head_html(f'<link rel="stylesheet" href="{static_url(path.name)}">')
 

@@ -58,13 +58,13 @@ class TrainingForm:
         self.how = ui.radio(options, value="new").props('aria-label="New or continue"')
         self._from = card.name
 
-    def _request(self, *, overwrite: bool = False) -> TrainingRequest:
+    async def _request(self, *, overwrite: bool = False) -> TrainingRequest:
         goes_on = self.how is not None and self.how.value == "on"
         settings = {"train.minutes": float(self.budget.minutes)}
         chosen = self.details.settings(is_new=not goes_on)
         if "train.steps" in chosen:
             settings.clear()
-        source = self.source.chosen()
+        source = await self.source.chosen()
         return TrainingRequest(
             name=(self.name.value or "").strip() or None,
             settings={**settings, **chosen},
@@ -80,7 +80,8 @@ class TrainingForm:
         self._busy(True)
         try:
             with self._state.working("Planning a training", "/training"):
-                told = await run.io_bound(plan_training, self._state.workspace, self._request())
+                request = await self._request()
+                told = await run.io_bound(plan_training, self._state.workspace, request)
         except CllmError as error:
             with self.answer:
                 error_card(error)
@@ -99,15 +100,14 @@ class TrainingForm:
             ui.label("Change anything above and ask again, or start.").classes("cllm-hint")
 
     async def _go(self) -> None:
-        request = self._request()
-        name = request.name
-        if name is not None and self._state.workspace.models.exists(name):
-            if not await ask_overwrite(self._state.workspace, name):
-                return
-            request = self._request(overwrite=True)
+        workspace, name = self._state.workspace, (self.name.value or "").strip()
         self._busy(True)
         try:
-            status = await run.io_bound(start_training, self._state.workspace, request)
+            is_taken = bool(name) and workspace.models.exists(name)
+            if is_taken and not await ask_overwrite(workspace, name):
+                return
+            request = await self._request(overwrite=is_taken)
+            status = await run.io_bound(start_training, workspace, request)
         except CllmError as error:
             self.answer.clear()
             with self.answer:

@@ -72,26 +72,46 @@ class Transcript:
         return not self._messages
 
     async def _earlier(self) -> None:
+        """Put what came before above the rest, which stays as it is drawn."""
         assert self.conversation is not None
         store, first = self._desk.workspace.conversations, self._messages[0].id
         page = await asyncio.to_thread(store.messages, self.conversation, before=first, limit=PAGE)
         self._messages, self._has_more = [*page.items, *self._messages], page.has_more
-        self.body.refresh()
+        self._client.run_javascript("window.cllmWriting?.holdPlace()")
+        with self._lines:
+            for place, message in enumerate(page.items):
+                self._line(message).move(target_index=place + 1)
+        self._more.set_visibility(self._has_more)
 
     @ui.refreshable_method
     def body(self) -> None:
         """Draw the messages."""
-        with ui.element("ol").classes("cllm-messages").props('aria-label="Messages"'):
+        with ui.element("ol").classes("cllm-messages") as self._lines:
+            self._lines.props('aria-label="Messages"')
             if self._has_more:
-                with ui.element("li").classes("cllm-earlier"):
+                with ui.element("li").classes("cllm-earlier") as self._more:
                     ui.button("Earlier messages", on_click=self._earlier).props("flat no-caps")
             for message in self._messages:
-                is_last = message is self._messages[-1]
-                with ui.element("li").classes(f"cllm-message is-{message.role}"):
-                    if message.role == "assistant":
-                        self._reply(message)
-                    else:
-                        self._said(message, is_last=is_last)
+                self._line(message)
+        self._unseen()
+
+    def _line(self, message: Message) -> ui.element:
+        with ui.element("li").classes(f"cllm-message is-{message.role}") as line:
+            if message.role == "assistant":
+                self._reply(message)
+            else:
+                self._said(message, is_last=message is self._messages[-1])
+        return line
+
+    def _unseen(self) -> None:
+        """How much of a long conversation the last reply was written without."""
+        replies = (message for message in reversed(self._messages) if message.role == "assistant")
+        num = (last := next(replies, None)) and last.details.get("unseen")
+        if not num:
+            return
+        turns = "older turn no longer fits" if num == 1 else "older turns no longer fit"
+        told = f"{num:,} {turns} the model's context: it answers without them."
+        ui.label(told).classes("cllm-unseen").props("role=note")
 
     def _said(self, message: Message, *, is_last: bool) -> None:
         with ui.element("div").classes("cllm-bubble"):

@@ -11,7 +11,7 @@ from nicegui import ui
 from cllm.errors import CllmError
 from cllm.web.beam_dialog import BeamDialog
 from cllm.web.conversation_list import ConversationList
-from cllm.web.desk import Desk
+from cllm.web.desk import Desk, as_shown, sound
 from cllm.web.layout import notify_error
 from cllm.web.paper import Paper
 from cllm.web.running import LOOK_S, RunningText
@@ -34,6 +34,9 @@ class WriteView:
         self._frame = WritingFrame()
         self._running: RunningText | None = None
         self._last: Message | None = None
+        self._ends_in_passage = False
+        # A click on "Continue" also ends the typing, which is to be kept: two at once.
+        self._one_at_a_time = asyncio.Lock()
         self._seen_model = model()
         self._list = ConversationList(desk.workspace, "write", self.open, chosen=conversation)
 
@@ -99,12 +102,14 @@ class WriteView:
         branch = await asyncio.to_thread(store.branch, self._conversation)
         page = await asyncio.to_thread(store.messages, self._conversation, limit=1)
         self._last = page.items[-1] if page.items else None
+        written = next((message for message in reversed(branch) if message.text), None)
+        self._ends_in_passage = written is not None and written.role == "assistant"
         parts: list[Segment] = []
         for message in branch:
             if message.id == but:
                 continue
             facts = [TokenFact.from_json(item) for item in message.alternatives or ()]
-            parts += segments(message.text, facts)
+            parts += segments(as_shown(message.text), facts)
         return parts
 
     @ui.refreshable_method
@@ -137,10 +142,20 @@ class WriteView:
             last = self._last
             if last is not None and last.role == "assistant":
                 ui.button("Another way", icon="refresh", on_click=self._again).props("flat no-caps")
-                ui.button("Take back", icon="undo", on_click=self._take_back).props("flat no-caps")
+                self._take_back_button()
                 self._versions(last)
                 ui.label(told(last)).classes("cllm-figures")
+            elif last is not None and not last.text and last.details.get("instead_of"):
+                redo = ui.button("Bring back", icon="redo")
+                redo.on_click(lambda: self._turn(self._desk.bring_back)).props("flat no-caps")
+                if self._ends_in_passage:
+                    self._take_back_button()
+                ui.label("What was taken out is kept.").classes("cllm-figures")
         ui.keyboard(on_key=self._key, ignore=[])
+
+    def _take_back_button(self) -> None:
+        back = ui.button("Take back", icon="undo").props("flat no-caps")
+        back.on_click(lambda: self._turn(self._desk.take_back))
 
     def _versions(self, last: Message) -> None:
         if len(last.siblings) < 2:
@@ -180,11 +195,12 @@ class WriteView:
 
     async def _keep(self, text: str) -> None:
         """Keep what the person typed."""
-        if self._running is not None or (self._conversation is None and not text):
-            return
-        held = await self._ensure()
-        await asyncio.to_thread(self._desk.keep, held, text)
-        await self._note_last()
+        async with self._one_at_a_time:
+            if self._running is not None or (self._conversation is None and not text):
+                return
+            held = await self._ensure()
+            await asyncio.to_thread(self._desk.keep, held, text)
+            await self._note_last()
 
     async def _note_last(self) -> None:
         assert self._conversation is not None
@@ -197,21 +213,25 @@ class WriteView:
 
     async def _go_on(self) -> None:
         name = self._model()
-        if name is None or self._running is not None:
+        if name is None:
             return
-        with self._frame.root:
-            text = await self._paper.text()
-            held = await self._ensure()
-            await self._begin(lambda: self._desk.go_on(held, name, text))
+        async with self._one_at_a_time:
+            if self._running is not None:
+                return
+            with self._frame.root:
+                text = await self._paper.text()
+                held = await self._ensure()
+                await self._begin(lambda: self._desk.go_on(held, name, text))
 
     async def _again(self) -> None:
         name, last, held = self._model(), self._last, self._conversation
         if name is None or last is None or held is None:
             return
-        with self._frame.root:
-            text = await self._paper.text()
-            await asyncio.to_thread(self._desk.keep, held, text)
-            await self._begin(lambda: self._desk.answer(held, name, beside=last), show=True)
+        async with self._one_at_a_time:
+            with self._frame.root:
+                text = await self._paper.text()
+                await asyncio.to_thread(self._desk.keep, held, text)
+                await self._begin(lambda: self._desk.answer(held, name, beside=last), show=True)
 
     async def _begin(self, begin: Callable[[], Message], *, show: bool = False) -> bool:
         try:
@@ -269,11 +289,16 @@ class WriteView:
         if self._running is not None:
             self._running.stop()
 
-    async def _take_back(self) -> None:
-        assert self._conversation is not None
-        with self._frame.root:
-            await asyncio.to_thread(self._desk.take_back, self._conversation)
-            await self.open(self._conversation)
+    async def _turn(self, work: Callable[[str], None]) -> None:
+        """Take the last passage out, or bring it back; what was typed since is kept first."""
+        held = self._conversation
+        assert held is not None
+        async with self._one_at_a_time:
+            with self._frame.root:
+                text = await self._paper.text()
+                await asyncio.to_thread(self._desk.keep, held, text)
+                await asyncio.to_thread(work, held)
+                await self.open(held)
 
     async def _select(self, message: int) -> None:
         assert self._conversation is not None
@@ -287,7 +312,7 @@ class WriteView:
         if name is None:
             return
         with self._frame.root:
-            text = await self._paper.text()
+            text = sound(await self._paper.text())
             chosen = await BeamDialog(self._desk.workspace, name, text, self._settings).ask()
             if chosen:
                 held = await self._ensure()

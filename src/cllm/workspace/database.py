@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from cllm.errors import IntegrityError, StorageError
+from cllm.files import DISK_FULL, FULL_HINT
 from cllm.workspace.conversation_tables import create_conversations
 
 BUSY_SECONDS = 30.0
@@ -144,6 +145,8 @@ class Database:
         try:
             yield
         except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise StorageError(DISK_FULL, where=self.where, hint=FULL_HINT) from error
             message = str(error.orig)
             hint = "Free some space or get write access there, or set CLLM_HOME elsewhere."
             raise StorageError(f"the database: {message}", where=self.where, hint=hint) from error

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from cllm.errors import ExistsError, IntegrityError, NotFoundError
-from cllm.files import MANIFEST, check_manifest, read_json, storage_errors, write_folder
+from cllm.files import (
+    MANIFEST,
+    check_manifest,
+    copy_files,
+    read_json,
+    storage_errors,
+    temporary_prefix,
+    write_folder,
+)
 from cllm.workspace.names import check_name, is_name, nearest_names, slug
 
 R = TypeVar("R")
@@ -91,7 +99,7 @@ class FolderStore(abc.ABC, Generic[R]):
         if (folder / MANIFEST).is_file():
             check_manifest(folder)
         with self.write(target, overwrite=overwrite) as temporary:
-            shutil.copytree(folder, temporary, dirs_exist_ok=True)
+            copy_files(folder, temporary)
         return self.root / target
 
     def remove(self, name: str) -> None:
@@ -101,7 +109,7 @@ class FolderStore(abc.ABC, Generic[R]):
             if folder.is_symlink():
                 folder.unlink()
                 return
-            grave = Path(tempfile.mkdtemp(prefix=f".{name}.removed.", dir=self.root))
+            grave = Path(tempfile.mkdtemp(prefix=temporary_prefix(name), dir=self.root))
             folder.replace(grave / name)
             shutil.rmtree(grave)
 

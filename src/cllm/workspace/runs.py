@@ -91,7 +91,7 @@ class RunStore:
                 if is_alone:
                     self._refuse_second(session)
                 session.add(row)
-        except ExistsError:
+        except BaseException:
             folder.rmdir()
             raise
         return self.get(folder.name)

@@ -41,9 +41,13 @@ class Trash:
         num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         entry = TrashEntry(place.name, what, name, time.time(), num_bytes)
         record = dataclasses.asdict(entry)
-        write_json(place / _RECORD, {"version": 1, **record})
-        with storage_errors(folder):
-            folder.replace(place / _CONTENT)
+        try:
+            write_json(place / _RECORD, {"version": 1, **record})
+            with storage_errors(folder):
+                folder.replace(place / _CONTENT)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
         return entry
 
     def get(self, entry_id: str) -> TrashEntry:

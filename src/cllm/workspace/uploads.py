@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -12,14 +14,15 @@ from pathlib import Path
 from typing import IO
 
 from cllm.errors import InputError, IntegrityError, NotFoundError, StorageError
-from cllm.files import read_json, storage_errors, write_json
+from cllm.files import read_json, storage_errors, temporary_prefix, write_json
 from cllm.workspace.names import slug
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _RECORD = "record.json"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
-# So much of the disk stays free whatever is handed in.
+# So much of the disk stays free whatever is handed in; of a small disk a twentieth.
 RESERVE_BYTES = 256 << 20
+_RESERVED_SHARE = 20
 _DAY_S = 86_400.0
 
 
@@ -43,11 +46,13 @@ class Arrival:
         self.name = _shown(name)
         self.num_bytes = 0
         self._root, self._limit = root, limit_bytes
-        self._folder = root / f".{self.id}"
         with storage_errors(root):
-            self._folder.mkdir(parents=True)
+            root.mkdir(parents=True, exist_ok=True)
+            prefix = temporary_prefix(self.id)
+            self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
         self.path = self._folder / safe_file_name(name)
-        self._file: IO[bytes] = self.path.open("wb")
+        with storage_errors(self.path):
+            self._file: IO[bytes] = self.path.open("wb")
 
     def write(self, block: bytes) -> None:
         """Add bytes. Raises: InputError beyond the limit, StorageError."""
@@ -55,7 +60,8 @@ class Arrival:
         if self.num_bytes > self._limit:
             message = f"{self.name} is larger than {self._limit:,} bytes"
             raise InputError(message, hint="Give the folder it lies in instead.")
-        if shutil.disk_usage(self._root).free - len(block) < RESERVE_BYTES:
+        disk = shutil.disk_usage(self._root)
+        if disk.free - len(block) < min(RESERVE_BYTES, disk.total // _RESERVED_SHARE):
             hint = "Free some space, or point CLLM_HOME at another disk."
             raise StorageError("the disk is nearly full", where=self._root, hint=hint)
         with storage_errors(self.path):
@@ -78,7 +84,9 @@ class Arrival:
 
     def drop(self) -> None:
         """Remove what has come."""
-        self._file.close()
+        # What is still to be written may not fit, and is not wanted.
+        with contextlib.suppress(OSError):
+            self._file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

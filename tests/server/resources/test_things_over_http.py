@@ -192,9 +192,9 @@ def test_who_sends_nothing_for_a_while_is_told_so(client, workspace, monkeypatch
 
 def test_every_route_is_described(client):
     described = client.get("/openapi.json").json()
-    assert len(described["paths"]) == 34
-    for path, methods in described["paths"].items():
-        assert path.startswith("/api/")
+    ours = {path: about for path, about in described["paths"].items() if path.startswith("/api/")}
+    assert len(ours) == 34
+    for path, methods in ours.items():
         for method, route in methods.items():
             assert route["description"].strip(), (path, method)
             assert route["tags"]

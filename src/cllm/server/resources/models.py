@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from cllm.jobs import model_service as service
 from cllm.jobs.model_service import ModelCard
 from cllm.server.resources.parameters import Body, Line, Place, Table
+from cllm.server.texts import Service, service_of
 from cllm.workspace.trash import TrashEntry
 
 router = APIRouter(prefix="/api", tags=["models"])
+
+Served = Annotated[Service, Depends(service_of)]
 
 
 class Models(BaseModel):
@@ -61,21 +64,27 @@ def show_model(name: str, workspace: Place) -> ModelCard:
 
 
 @router.delete("/models/{name}")
-def delete_model(name: str, workspace: Place) -> TrashEntry:
+def delete_model(name: str, workspace: Place, served: Served) -> TrashEntry:
     """Move a model to the trash, from which it can be restored for some days."""
-    return service.delete_model(workspace, name)
+    entry = service.delete_model(workspace, name)
+    served.pool.look()
+    return entry
 
 
 @router.post("/models/{name}/rename")
-def rename_model(name: str, body: Renaming, workspace: Place) -> ModelCard:
+def rename_model(name: str, body: Renaming, workspace: Place, served: Served) -> ModelCard:
     """Give it another name; its conversations and defaults go with it."""
-    return service.rename_model(workspace, name, body.name)
+    card = service.rename_model(workspace, name, body.name)
+    served.pool.look()
+    return card
 
 
 @router.post("/models/{name}/copy", status_code=201)
-def copy_model(name: str, body: Copying, workspace: Place) -> ModelCard:
+def copy_model(name: str, body: Copying, workspace: Place, served: Served) -> ModelCard:
     """Save it under another name too."""
-    return service.save_as(workspace, name, body.name, overwrite=body.overwrite)
+    card = service.save_as(workspace, name, body.name, overwrite=body.overwrite)
+    served.pool.look()
+    return card
 
 
 @router.post("/models/{name}/duplicate", status_code=201)
@@ -97,9 +106,11 @@ def show_defaults(name: str, workspace: Place) -> dict[str, Any]:
 
 
 @router.put("/models/{name}/defaults")
-def choose_defaults(name: str, body: Table, workspace: Place) -> dict[str, Any]:
+def choose_defaults(name: str, body: Table, workspace: Place, served: Served) -> dict[str, Any]:
     """Choose how it writes, such as {"temperature": 0.7}; {} forgets the choice."""
-    return service.write_defaults(workspace, name, body)
+    chosen = service.write_defaults(workspace, name, body)
+    served.pool.read_defaults(name)
+    return chosen
 
 
 @router.get("/trash")

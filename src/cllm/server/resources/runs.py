@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -121,10 +121,14 @@ def show_result(run: str, workspace: Place) -> dict[str, Any] | None:
     return record.read_result(workspace.runs.get(run).folder)
 
 
-@router.get("/runs/{run}/log", response_class=PlainTextResponse)
-def show_log(run: str, workspace: Place) -> str:
+@router.get(
+    "/runs/{run}/log",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def show_log(run: str, workspace: Place) -> PlainTextResponse:
     """The end of what its process has printed."""
-    return record.read_log(workspace.runs.get(run).folder)
+    return PlainTextResponse(record.read_log(workspace.runs.get(run).folder))
 
 
 @router.get(

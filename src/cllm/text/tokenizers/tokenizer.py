@@ -223,6 +223,17 @@ class TokenStreamDecoder:
         """The text that is certain now that this id has come; often empty."""
         return self._decoder.decode(self._spellings[token_id])
 
+    def push_all(self, ids: Sequence[int]) -> str:
+        """The same for several at once."""
+        spellings = self._spellings
+        return self._decoder.decode(b"".join([spellings[token_id] for token_id in ids]))
+
+    def copy(self) -> TokenStreamDecoder:
+        """One that goes on from here by itself."""
+        twin = TokenStreamDecoder(self._spellings)
+        twin._decoder.setstate(self._decoder.getstate())
+        return twin
+
     def finish(self) -> str:
         """What is left at the end: U+FFFD for a character that was not completed."""
         return self._decoder.decode(b"", final=True)

@@ -74,7 +74,20 @@ window.cllmWriting ??= (() => {
     const page = scroller();
     isAtEnd = page.scrollHeight - page.scrollTop - page.clientHeight < 120;
   }, { passive: true });
-  const toEnd = () => setTimeout(() => { scroller().scrollTop = scroller().scrollHeight; }, 60);
+  // Twice: what comes into sight only then has its true height.
+  const toEnd = () => [60, 180].forEach((wait) =>
+    setTimeout(() => { scroller().scrollTop = scroller().scrollHeight; }, wait));
+  /* What is added above pushes nothing that is being read out of sight. */
+  const holdPlace = () => {
+    const page = scroller(), height = page.scrollHeight, top = page.scrollTop;
+    const list = document.querySelector(".cllm-messages");
+    const seen = new MutationObserver(() => {
+      seen.disconnect();
+      page.scrollTop = top + page.scrollHeight - height;
+    });
+    if (list) seen.observe(list, { childList: true });
+    setTimeout(() => seen.disconnect(), 3000);
+  };
   new MutationObserver(() => {
     if (isAtEnd && document.querySelector(".cllm-actions.is-live, .cllm-paper.is-locked"))
       scroller().scrollTop = scroller().scrollHeight;
@@ -125,7 +138,7 @@ window.cllmWriting ??= (() => {
     else setTimeout(() => { const later = sheet(id); if (later?.field) act(later, ...given); }, 120);
   };
   return {
-    attach, toEnd,
+    attach, toEnd, holdPlace,
     text: (id) => sheet(id)?.field.value ?? "",
     show: whenThere(({ shades, field }, text, html) => {
       field.value = text;

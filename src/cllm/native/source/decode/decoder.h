@@ -5,6 +5,7 @@
 // layer.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "../mechanisms.h"
@@ -54,6 +55,8 @@ public:
     virtual int64_t weight_bytes() const = 0;
     // Writes what the next passes compute of slot 0 there, until it is called with null.
     virtual void observe(const Observed *observed) = 0;
+    // Whether passes use one thread, from the next one on; any thread may call it.
+    virtual void use_one_thread(bool is_wanted) = 0;
 };
 
 template <class E> class DecoderIn final : public Decoder {
@@ -127,6 +130,7 @@ public:
     int64_t most_rows() const override { return most_rows_; }
     int64_t num_slots() const override { return slots_.size(); }
     void observe(const Observed *observed) override { observed_ = observed; }
+    void use_one_thread(bool is_wanted) override { uses_one_ = is_wanted; }
     int64_t weight_bytes() const override {
         int64_t sum = head_->bytes();
         for (const Layer &l : layers_)
@@ -204,7 +208,10 @@ private:
     // ---- one pass, on each thread ----
 
     void run() {
-        if (threads_.count() == 1) return work(0);
+        if (threads_.count() == 1 || uses_one_.load(std::memory_order_relaxed)) {
+            num_active_ = 1;
+            return work(0);
+        }
         using Clock = std::chrono::steady_clock;
         Pace &pace = paces_.of(num_rows_);
         const auto start = Clock::now();
@@ -432,6 +439,7 @@ private:
     Threads threads_;
     std::vector<Own> own_;
     Paces paces_;
+    std::atomic<bool> uses_one_{false};
     int num_active_ = 1;
     int64_t width_, heads_width_, qkv_width_, mlp_width_, gates_width_, logits_stride_, half_;
     int64_t most_order_ = 0;

@@ -84,5 +84,9 @@ int cllm_choose(const float *logits, int64_t n, const Choice *choice, const int3
 void cllm_decoder_observe(void *decoder, const Observed *observed) noexcept {
     decoder_at(decoder).observe(observed);
 }
+
+void cllm_decoder_use_one_thread(void *decoder, int is_wanted) noexcept {
+    decoder_at(decoder).use_one_thread(is_wanted);
+}
 }  // extern "C"
 #pragma GCC visibility pop

@@ -11,7 +11,8 @@ namespace cllm {
 enum class Format : int64_t { kFloat32, kBFloat16, kInt8, kInt4, kLattice };
 
 // A matrix as Python has it: rows of float32 (also where panels are to be bfloat16), or codes as
-// model/packed.py lays them out. Everything stays where it is while the decoder lives.
+// model/packed.py lays them out. Only `signs`, and of a matrix whose rows are looked up all, need
+// to stay where they are after the panels are packed.
 extern "C" struct Source {
     int64_t format, rows, columns;
     const void *codes;       // float32, int8 or nibbles; null where there are stages

@@ -1,0 +1,104 @@
+"""What was being written by a process that was killed is cleared away; nothing else is."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cllm.files import copy_files, temporary_prefix, write_folder, write_json
+from cllm.workspace.leftovers import clear_leftovers
+from cllm.workspace.workspace import Workspace
+
+HALF_WRITTEN = """
+import os, sys, tempfile, time
+from pathlib import Path
+from cllm.files import temporary_prefix, write_folder
+from cllm.workspace.workspace import Workspace
+workspace = Workspace(Path(sys.argv[1]))
+arrival = workspace.uploads.begin("a.txt", limit_bytes=100)
+arrival.write(b"half of")
+record = workspace.home / "runs" / "r1"
+record.mkdir(parents=True)
+handle, _ = tempfile.mkstemp(prefix=temporary_prefix("progress.json"), dir=record)
+with write_folder(workspace.models.root / "m", replace=True) as folder:
+    (folder / "model.safetensors").write_bytes(b"half of it")
+    print("so far", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "home")
+
+
+def everything(home):
+    return sorted(str(path.relative_to(home)) for path in home.rglob("*"))
+
+
+def test_what_a_killed_process_was_writing_goes_and_what_was_there_stays(workspace):
+    with write_folder(workspace.models.root / "m") as folder:
+        write_json(folder / "config.json", {"hidden_size": 8})
+    before = everything(workspace.home)
+    command = [sys.executable, "-c", HALF_WRITTEN, str(workspace.home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "so far\n"
+        during = everything(workspace.home)
+        assert clear_leftovers(workspace.home) == 0
+        assert everything(workspace.home) == during
+        os.kill(child.pid, signal.SIGKILL)
+    assert clear_leftovers(workspace.home) == 3
+    assert everything(workspace.home) == [*before, "runs", "runs/r1", "uploads"]
+    workspace.models.check("m")
+    assert clear_leftovers(workspace.home) == 0
+
+
+def test_a_number_that_another_process_got_is_not_taken_for_the_writer(workspace):
+    root = workspace.models.root
+    root.mkdir(parents=True)
+    mine = root / f"{temporary_prefix('m')}abcdefgh"
+    mine.mkdir()
+    assert clear_leftovers(workspace.home) == 0
+    os.utime(mine, (1_000_000_000, 1_000_000_000))
+    assert clear_leftovers(workspace.home) == 1
+    assert list(root.iterdir()) == []
+
+
+def test_what_was_put_aside_comes_back_unless_it_was_replaced(workspace, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        pass
+    root = workspace.models.root
+    for name in ("lost", "replaced"):
+        aside = root / f".{name}.old.{child.pid}-abcdefgh" / name
+        aside.mkdir(parents=True)
+        (aside / "config.json").write_text("old")
+    (root / "replaced").mkdir()
+    (root / "replaced" / "config.json").write_text("new")
+    assert clear_leftovers(workspace.home) == 2
+    assert everything(root) == ["lost", "lost/config.json", "replaced", "replaced/config.json"]
+    assert (root / "lost" / "config.json").read_text() == "old"
+    assert (root / "replaced" / "config.json").read_text() == "new"
+
+
+def test_hidden_things_of_others_stay(workspace):
+    for name in (".git", ".hidden.txt", ".note.12-short", "models/.cache"):
+        (workspace.home / name).mkdir(parents=True)
+    before = everything(workspace.home)
+    assert clear_leftovers(workspace.home) == 0
+    assert everything(workspace.home) == before
+    assert clear_leftovers(workspace.home / "not-there") == 0
+
+
+def test_files_are_copied_with_their_folders_and_an_error_is_what_it_is(tmp_path):
+    (tmp_path / "a" / "inner").mkdir(parents=True)
+    (tmp_path / "a" / "inner" / "x").write_text("x")
+    (tmp_path / "a" / "left").write_text("out")
+    (tmp_path / "b").mkdir()
+    copy_files(tmp_path / "a", tmp_path / "b", leave_out=("left",))
+    assert everything(tmp_path / "b") == ["inner", "inner/x"]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "inner").write_text("in the way")
+    with pytest.raises(FileExistsError):
+        copy_files(tmp_path / "a", tmp_path / "c")
