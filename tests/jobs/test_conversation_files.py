@@ -46,7 +46,7 @@ def test_a_document_is_exported_as_it_stands(workspace):
     store = workspace.conversations
     talk = store.create(title="Tale", mode="write").id
     store.add(talk, "document", "Once")
-    store.add(talk, "document", "Once upon a time")
+    store.add(talk, "assistant", " upon a time")
     _, text = export_conversation(workspace, talk)
     assert text.endswith("\n\nOnce upon a time\n") and text.count("Once") == 1
 

@@ -243,6 +243,8 @@ def test_nothing_hangs_grows_or_is_lost(home):
             assert set(workspace.models.names()) >= kept.models
             statuses = [child.status() for child in server.process.children(recursive=True)]
             assert psutil.STATUS_ZOMBIE not in statuses
+            print(f"{kept.num_asked} requests, {kept.num_left} left early")
+            print(f"{len(kept.runs)} trainings, memory {growth(kept.rss):+.1%}")
             assert growth(kept.rss) < 0.05, kept.rss[:: max(1, len(kept.rss) // 40)]
             assert "Traceback" not in server.stop()
             assert not [path for path in workspace.models.root.iterdir() if path.name[0] == "."]

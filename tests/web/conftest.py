@@ -13,9 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+from cllm.files import write_json
+from cllm.model import ModelSpec, save_model
+from cllm.text.dialogue import detect_dialogue
+from cllm.text.tokenizers import train_tokenizer
+from cllm.workspace.workspace import Workspace
 
 CHROMIUM = "/usr/bin/chromium"
 # What app and browser need on a busy machine; nothing waits so long when all is well.
@@ -25,8 +32,39 @@ WIDTHS = (390, 1200, 1920)
 _STILL = """Promise.all(document.getAnimations()
   .filter((moving) => moving.effect.getComputedTiming().iterations !== Infinity)
   .map((moving) => moving.finished.catch(() => null))).then(() => true)"""
+TEXT = "The river ran past the old mill, and the mill stood still beside the river.\n" * 20
+TURNS = "Anna: How is the mill?\nBert: It stands.\n\nAnna: And the river?\nBert: It runs.\n\n"
 _START = "import sys; from cllm.cli.main import run; sys.exit(run(sys.argv[1:]))"
 _START_APP = "import sys; from cllm.cli.app import app; app(browser=False, port=%d, json=True)"
+
+
+def make_model(workspace: Workspace, name: str, *, knows_dialogue: bool) -> None:
+    """A model with random weights whose tokens are the characters of the texts above."""
+    # Of characters, so that whatever random weights write can be read.
+    text = TEXT + TURNS
+    tokenizer = train_tokenizer(
+        "characters", lambda: iter([text]), vocab_size=30, num_characters=len(text), progress=None
+    )
+    spec = ModelSpec(
+        vocab_size=tokenizer.vocab_size,
+        width=32,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_width=8,
+        mlp_width=64,
+        context=96,
+    )
+    random = np.random.default_rng(0)
+    weights = {
+        key: (0.3 * random.standard_normal(shape) + (len(shape) == 1)).astype(np.float32)
+        for key, shape in spec.parameter_shapes().items()
+    }
+    dialogue = detect_dialogue(iter([TURNS * 200])) if knows_dialogue else None
+    with workspace.models.write(name) as folder:
+        save_model(folder, spec, weights)
+        tokenizer.save(folder, context=spec.context)
+        write_json(folder / "training.json", {"dialogue": dialogue.to_json() if dialogue else None})
 
 
 @dataclass

@@ -82,6 +82,45 @@ def test_what_was_put_aside_comes_back_unless_it_was_replaced(workspace, tmp_pat
     assert (root / "replaced" / "config.json").read_text() == "new"
 
 
+REPLACING = """
+import sys, time
+from pathlib import Path
+from cllm.jobs.model_service import replacing
+from cllm.workspace.workspace import Workspace
+workspace = Workspace(Path(sys.argv[1]))
+with replacing(workspace, "m", overwrite=True):
+    print("so far", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_model_that_was_about_to_be_replaced_comes_back(workspace):
+    with write_folder(workspace.models.root / "m") as folder:
+        write_json(folder / "config.json", {"hidden_size": 8})
+    command = [sys.executable, "-c", REPLACING, str(workspace.home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "so far\n"
+        clear_leftovers(workspace.home)
+        assert not workspace.models.exists("m")
+        os.kill(child.pid, signal.SIGKILL)
+    clear_leftovers(workspace.home)
+    workspace.models.check("m")
+    assert workspace.trash.list() == []
+
+
+def test_what_was_replaced_or_deleted_stays_in_the_trash(workspace):
+    from cllm.jobs.model_service import delete_model, save_as
+
+    for name in ("a", "b"):
+        with write_folder(workspace.models.root / name) as folder:
+            write_json(folder / "config.json", {"hidden_size": 8})
+    save_as(workspace, "a", "b", overwrite=True)
+    delete_model(workspace, "b")
+    assert workspace.trash.lent() == []
+    clear_leftovers(workspace.home)
+    assert workspace.models.names() == ["a"] and len(workspace.trash.list()) == 2
+
+
 def test_hidden_things_of_others_stay(workspace):
     for name in (".git", ".hidden.txt", ".note.12-short", "models/.cache"):
         (workspace.home / name).mkdir(parents=True)

@@ -141,12 +141,7 @@ def delete_model(workspace: Workspace, name: str) -> TrashEntry:
 
     Raises: NotFoundError, ExistsError while a training goes on with it.
     """
-    folder = workspace.models.path(name)
-    _refuse_in_use(workspace, name)
-    if folder.is_symlink():
-        # Its files lie elsewhere and belong to somebody else.
-        folder = folder.absolute()
-    return workspace.trash.put("model", name, folder)
+    return _delete(workspace, name, lender=None)
 
 
 def restore(workspace: Workspace, entry: str) -> str:
@@ -211,13 +206,26 @@ def replacing(workspace: Workspace, name: str, *, overwrite: bool) -> Iterator[T
     store.check_free(name, overwrite=overwrite)
     entry = None
     if store.exists(name):
-        entry = delete_model(workspace, name)
+        # Should this process be killed, the next one gives it back.
+        entry = _delete(workspace, name, lender=os.getpid())
     try:
         yield entry
+        if entry is not None:
+            with contextlib.suppress(CllmError):
+                workspace.trash.settle(entry.id)
     except BaseException:
         if entry is not None and not store.exists(name):
             workspace.trash.take(entry.id, store.root / name)
         raise
+
+
+def _delete(workspace: Workspace, name: str, *, lender: int | None) -> TrashEntry:
+    folder = workspace.models.path(name)
+    _refuse_in_use(workspace, name)
+    if folder.is_symlink():
+        # Its files lie elsewhere and belong to somebody else.
+        folder = folder.absolute()
+    return workspace.trash.put("model", name, folder, lender=lender)
 
 
 def _card(workspace: Workspace, name: str, last_used: str | None) -> ModelCard:

@@ -38,7 +38,7 @@ class RunningApp:
         """Whether the very process is there, not another that got its number."""
         try:
             process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.started) <= _SAME_START_S
+            return bool(abs(process.create_time() - self.started) <= _SAME_START_S)
         except psutil.Error:
             return False
 

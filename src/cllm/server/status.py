@@ -60,6 +60,7 @@ def props(service: Served) -> dict[str, Any]:
                 "total_slots": model.slots.decoder.num_slots,
                 "num_bytes": model.num_bytes,
                 "is_chat": model.chat is not None,
+                "uses_one_thread": model.is_calm,
                 "chat_template": (model.chat or TRANSCRIPT).chat_template,
                 "notice": model.notice,
                 "default_generation_settings": model.defaults.model_dump(mode="json"),

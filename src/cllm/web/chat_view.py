@@ -11,7 +11,7 @@ from nicegui import ui
 from cllm.errors import CllmError
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk
-from cllm.web.layout import notify_error
+from cllm.web.layout import error_card, loading, notify_error
 from cllm.web.sampling_panel import SamplingPanel
 from cllm.web.transcript import Actions, Transcript
 from cllm.web.writing_frame import WritingFrame, starting_settings
@@ -36,7 +36,9 @@ class ChatView:
         self._desk, self._model, self._conversation = desk, model, conversation
         self._settings: dict[str, Any] = {}
         self._frame = WritingFrame()
+        # None while the model is being loaded, and where that failed.
         self._is_chat: bool | None = None
+        self._problem: CllmError | None = None
         self._seen_model: str | None = None
         self._list = ConversationList(desk.workspace, "chat", self.open, chosen=conversation)
         self._transcript = Transcript(desk, Actions(self._edit, self._again, self._done))
@@ -92,13 +94,15 @@ class ChatView:
     async def _look_at_model(self) -> None:
         """Whether the model in use can chat at all; opening it may take a moment."""
         name = self._seen_model = self._model()
-        self._is_chat = None
+        self._is_chat, self._problem = None, None
+        self._notice.refresh()
+        self._composer.refresh()
         if name is not None:
             try:
                 writer = await asyncio.to_thread(self._desk.writers.get, name)
                 self._is_chat = writer.chat is not None
             except CllmError as error:
-                notify_error(error)
+                self._problem = error
         self._notice.refresh()
         self._composer.refresh()
 
@@ -112,6 +116,11 @@ class ChatView:
                 ui.button("Models", on_click=lambda: ui.navigate.to("/models")).props(
                     "unelevated no-caps"
                 )
+        elif self._problem is not None:
+            error_card(self._problem)
+            with self._empty_row().classes("q-mt-md"):
+                other = ui.button("Choose another model").props("unelevated no-caps")
+                other.on_click(lambda: ui.navigate.to("/models"))
         elif self._is_chat is False:
             self._empty(
                 f"{name} continues texts",
@@ -141,6 +150,8 @@ class ChatView:
 
     @ui.refreshable_method
     def _composer(self) -> None:
+        if self._is_chat is None and self._problem is None and self._model() is not None:
+            loading(f"{self._model()} is being loaded …").classes("is-late")
         if not self._is_chat:
             return
         with ui.element("div").classes("cllm-composer"):

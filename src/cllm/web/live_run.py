@@ -164,7 +164,7 @@ class LiveRun:
                 self._button("Cancel", "close", service.stop_training, is_off=wants_stop)
             if status.can_continue:
                 self._button("Continue", "play_arrow", service.continue_training, is_main=True)
-                if status.step:
+                if self._has_state():
                     self._button("Keep what it reached", "save", service.stop_training)
             if not status.is_active:
                 forget = ui.button("Forget this run", on_click=self._discard)
@@ -220,6 +220,10 @@ class LiveRun:
     def _another(self) -> None:
         ui.navigate.to("/training?new=true")
 
+    def _has_state(self) -> bool:
+        """Whether there is something that it can go on from."""
+        return any((self._folder / "checkpoints").glob("step-*"))
+
     def _draw_trouble(self, status: TrainingStatus) -> None:
         self.trouble.clear()
         with self.trouble:
@@ -229,6 +233,8 @@ class LiveRun:
                 return
             words = "the training has crashed" if status.has_crashed else "the training has ended"
             hint = "Continue: it goes on exactly where its last checkpoint is."
+            if not self._has_state():
+                hint = "Continue: it begins anew, for it had not come to its first checkpoint."
             if not status.can_continue:
                 hint = "It can't be continued; start a new one."
             if status.state == "interrupted" and not status.has_crashed and not status.error:

@@ -55,6 +55,7 @@ class Budget:
                 self._told = ui.label(duration(minutes * 60)).classes("cllm-budget-time")
             self.slider = ui.slider(min=0, max=len(BUDGETS) - 1, value=BUDGETS.index(minutes))
             self.slider.props('aria-label="Time to train" snap markers')
+            self.slider.props["aria-valuetext"] = duration(minutes * 60)
             self.slider.on_value_change(self._tell)
 
     def _tell(self) -> None:

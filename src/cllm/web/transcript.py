@@ -77,7 +77,6 @@ class Transcript:
         store, first = self._desk.workspace.conversations, self._messages[0].id
         page = await asyncio.to_thread(store.messages, self.conversation, before=first, limit=PAGE)
         self._messages, self._has_more = [*page.items, *self._messages], page.has_more
-        self._client.run_javascript("window.cllmWriting?.holdPlace()")
         with self._lines:
             for place, message in enumerate(page.items):
                 self._line(message).move(target_index=place + 1)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from cllm.errors import CllmError
 from cllm.files import writer_of
+from cllm.workspace.trash import Trash
 
 # `_exchange` puts a folder aside so, where the system can't swap two in one step.
 _ASIDE = re.compile(r"\.(?P<name>.+)\.old\.\d+-[a-z0-9_]{8}")
@@ -25,12 +27,19 @@ def clear_leftovers(home: Path) -> int:
     """Remove what ended processes had not finished writing below `home`; returns how many.
 
     What living processes write stays, and so does everything that was finished. A folder that
-    was put aside to be replaced comes back where nothing has taken its name.
+    was put aside, or into the trash, to be replaced comes back where nothing has taken its name.
     """
     removed = 0
+    trash = Trash(home / "trash")
+    for entry, lender in trash.lent():
+        target = home / "models" / entry.name
+        if not _is_at_work(lender, entry.deleted) and not target.exists():
+            with contextlib.suppress(CllmError):
+                trash.take(entry.id, target)
     for path in _temporaries(home):
         with contextlib.suppress(OSError, psutil.Error):
-            if _is_being_written(path):
+            pid = writer_of(path.name)
+            if pid is None or _is_at_work(pid, path.stat().st_mtime):
                 continue
             _give_back(path)
             if path.is_dir() and not path.is_symlink():
@@ -64,15 +73,14 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
-def _is_being_written(path: Path) -> bool:
-    pid = writer_of(path.name)
-    assert pid is not None, "only such are looked at"
+def _is_at_work(pid: int, changed: float) -> bool:
+    """Whether the process that made a change then is alive."""
     try:
         started = psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return False
-    # A process that began after the last change has only got the same number.
-    return bool(started <= path.stat().st_mtime + _SAME_START_S)
+    # A process that began after the change has only got the same number.
+    return bool(started <= changed + _SAME_START_S)
 
 
 def _give_back(path: Path) -> None:

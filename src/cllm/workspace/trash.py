@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import shutil
@@ -35,14 +36,17 @@ class Trash:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def put(self, what: str, name: str, folder: Path) -> TrashEntry:
-        """Move a folder here, at once for all who look. Raises: StorageError."""
+    def put(self, what: str, name: str, folder: Path, *, lender: int | None = None) -> TrashEntry:
+        """Move a folder here, at once for all who look. Raises: StorageError.
+
+        With `lender` it is only lent: that process replaces it, and `settle` ends the loan.
+        """
         place = self.root / uuid.uuid4().hex
         num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         entry = TrashEntry(place.name, what, name, time.time(), num_bytes)
         record = dataclasses.asdict(entry)
         try:
-            write_json(place / _RECORD, {"version": 1, **record})
+            write_json(place / _RECORD, {"version": 1, "lender": lender, **record})
             with storage_errors(folder):
                 folder.replace(place / _CONTENT)
         except BaseException:
@@ -74,6 +78,20 @@ class Trash:
             (place / _CONTENT).rename(target)
         shutil.rmtree(place, ignore_errors=True)
 
+    def settle(self, entry_id: str) -> None:
+        """What replaces a lent entry is whole: the entry stays. Raises: NotFoundError."""
+        entry = self.get(entry_id)
+        write_json(self.root / entry.id / _RECORD, {"version": 1, **dataclasses.asdict(entry)})
+
+    def lent(self) -> Sequence[tuple[TrashEntry, int]]:
+        """The entries that are to be replaced, each with the process that does so."""
+        found = []
+        for entry in self.list():
+            with contextlib.suppress(IntegrityError):
+                lender = read_json(self.root / entry.id / _RECORD).get("lender")
+                found += [(entry, lender)] if isinstance(lender, int) else []
+        return found
+
     def purge(self, *, days: float = 30.0) -> int:
         """Remove for good what was deleted longer ago; returns how many entries."""
         old = [entry for entry in self.list() if time.time() - entry.deleted >= days * _DAY_S]
@@ -85,6 +103,7 @@ class Trash:
         try:
             record = read_json(place / _RECORD)
             record.pop("version")
+            record.pop("lender", None)
             entry = TrashEntry(**record)
         except (IntegrityError, OSError, AttributeError, KeyError, TypeError):
             return None

@@ -86,8 +86,11 @@ window.cllmWriting ??= (() => {
       page.scrollTop = top + page.scrollHeight - height;
     });
     if (list) seen.observe(list, { childList: true });
-    setTimeout(() => seen.disconnect(), 3000);
+    setTimeout(() => seen.disconnect(), 5000);
   };
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.(".cllm-earlier .q-btn")) holdPlace();
+  }, true);
   new MutationObserver(() => {
     if (isAtEnd && document.querySelector(".cllm-actions.is-live, .cllm-paper.is-locked"))
       scroller().scrollTop = scroller().scrollHeight;
@@ -138,7 +141,7 @@ window.cllmWriting ??= (() => {
     else setTimeout(() => { const later = sheet(id); if (later?.field) act(later, ...given); }, 120);
   };
   return {
-    attach, toEnd, holdPlace,
+    attach, toEnd,
     text: (id) => sheet(id)?.field.value ?? "",
     show: whenThere(({ shades, field }, text, html) => {
       field.value = text;
