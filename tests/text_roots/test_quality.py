@@ -26,10 +26,13 @@ def language(request):
     return request.getfixturevalue(name), request.getfixturevalue(f"{name}_segmenter")
 
 
-def morfessor_cut(words: list[str], weight: float) -> Callable[[str], Sequence[str]]:
+def morfessor_cut(
+    words: list[str], weight: float, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Sequence[str]]:
     import morfessor
 
-    random.seed(0)
+    # Its shuffling must not depend on what other threads of this process draw.
+    monkeypatch.setattr(morfessor.baseline, "random", random.Random(0))
     model = morfessor.BaselineModel(corpusweight=weight)
     model.load_data([(1, word) for word in words])
     model.train_batch(max_epochs=6)
@@ -43,11 +46,13 @@ def merges_cut(words: list[str]) -> Callable[[str], Sequence[str]]:
     return lambda word: model.encode(word).tokens
 
 
-def test_words_are_cut_better_than_by_morfessor_or_merges(language, agreement) -> None:
+def test_words_are_cut_better_than_by_morfessor_or_merges(
+    language, agreement, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words, segmenter = language
     rows = {"CLLM": agreement(words.gold, lambda word: segmenter.split(word).morphs)}
     for weight in MORFESSOR_WEIGHTS:
-        cut = morfessor_cut(words.words, weight)
+        cut = morfessor_cut(words.words, weight, monkeypatch)
         rows[f"Morfessor, weight {weight:g}"] = agreement(words.gold, cut)
     rows["byte-pair merges, 1,000"] = agreement(words.gold, merges_cut(words.words))
     rows["never cut"] = agreement(words.gold, lambda word: [word])

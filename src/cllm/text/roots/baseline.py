@@ -7,14 +7,18 @@ Morfessor 2.0 (Virpioja et al. 2013).
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Mapping
 from typing import Any
+
+# One training at a time has the library's generator.
+_TRAINING = threading.Lock()
 
 
 class Baseline:
     """A trained Morfessor Baseline model; `weight` below 1 makes it cut more.
 
-    Deterministic, and leaves Python's random numbers as they were.
+    Deterministic, whatever other threads draw, and leaves Python's random numbers as they were.
     Cost: about 0.4 ms a word of eight letters and epoch, growing with its length's square.
     """
 
@@ -24,15 +28,16 @@ class Baseline:
 
         morfessor.utils.show_progress_bar = False
         self._model: Any = morfessor.BaselineModel(corpusweight=weight)
-        state = random.getstate()
-        # The library shuffles with the global generator.
-        random.seed(0)
-        try:
-            self._model.load_data([(counts[text], text) for text in sorted(counts)])
-            if counts:
-                self._model.train_batch(max_epochs=max_epochs)
-        finally:
-            random.setstate(state)
+        with _TRAINING:
+            # The library shuffles with Python's own generator, of which any thread may draw.
+            shared = morfessor.baseline.random
+            morfessor.baseline.random = random.Random(0)
+            try:
+                self._model.load_data([(counts[text], text) for text in sorted(counts)])
+                if counts:
+                    self._model.train_batch(max_epochs=max_epochs)
+            finally:
+                morfessor.baseline.random = shared
 
     def cut(self, text: str) -> tuple[list[str], float]:
         """The parts of a string and the cost of writing them in nats."""
