@@ -65,10 +65,10 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, data: bytes | str, *, is_private: bool = False) -> None:
     """Write `data` (text as UTF-8) to `path`: the old content or the new, never a mixture.
 
-    Raises: StorageError.
+    `is_private`: nobody else on this machine may read it. Raises: StorageError.
     """
     payload = data.encode() if isinstance(data, str) else data
     with storage_errors(path):
@@ -80,7 +80,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
                 file.write(payload)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
+            if not is_private:
+                temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)

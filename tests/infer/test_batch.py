@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from tests.random_models import random_weights
 
 from cllm.config import GenerateSettings
 from cllm.errors import SettingsError
@@ -30,11 +31,7 @@ SPEC = ModelSpec(
 @pytest.fixture(scope="module", params=["compiled", "torch"])
 def open_decoder(request, tmp_path_factory):
     """Make a decoder of the same random weights with so many slots."""
-    random = np.random.default_rng(0)
-    weights = {
-        name: (0.3 * random.standard_normal(shape) + (len(shape) == 1)).astype(np.float32)
-        for name, shape in SPEC.parameter_shapes().items()
-    }
+    weights = random_weights(SPEC)
     if request.param == "compiled":
         library = load_library(tmp_path_factory.mktemp("native"))
         return lambda slots: Decoder(library, SPEC, Parts(), weights, num_slots=slots)

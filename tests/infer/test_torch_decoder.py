@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.random_models import random_weights
 
 from cllm.errors import IntegrityError
 from cllm.infer.torch_decoder import TorchDecoder
@@ -29,18 +30,9 @@ SPEC = ModelSpec(
 GREEDY = Choice(temperature=0.0)
 
 
-def spread_weights(spec, seed=0):
-    """Weights whose texts are not trivial."""
-    random = np.random.default_rng(seed)
-    return {
-        name: (0.4 * random.standard_normal(shape) + (len(shape) == 1)).astype(np.float32)
-        for name, shape in spec.parameter_shapes().items()
-    }
-
-
 def decoder_of(spec, num_slots=1):
     model = Transformer(spec).eval()
-    model.load_weights(spread_weights(spec))
+    model.load_weights(random_weights(spec, spread=0.4))
     return TorchDecoder(model, num_slots)
 
 

@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
+from tests.random_models import random_weights
 
 import cllm
 from cllm.config import GenerateSettings
@@ -34,14 +34,6 @@ SPEC = ModelSpec(
 MECHANISMS = {"plain": (), "compiled": ("gamma", "dampening"), "uncompiled": ("cymatic",)}
 
 
-def weights_of(spec, seed=0):
-    random = np.random.default_rng(seed)
-    return {
-        name: (0.3 * random.standard_normal(shape) + (len(shape) == 1)).astype(np.float32)
-        for name, shape in spec.parameter_shapes().items()
-    }
-
-
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A home with models of random weights: plain, and with mechanisms."""
@@ -54,7 +46,7 @@ def workspace(tmp_path_factory):
         plain = ModelSpec(**{**sizes, "vocab_size": tokenizer.vocab_size})
         spec = with_mechanisms(plain, choose(mechanisms or ("none",)), None)
         with made.models.write(name) as folder:
-            save_model(folder, spec, weights_of(spec))
+            save_model(folder, spec, random_weights(spec))
             tokenizer.save(folder, context=spec.context)
     return made
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
+from tests.random_models import random_weights
 
 from cllm.files import write_json
 from cllm.jobs.serve import address_of, listen, make_server
@@ -78,14 +78,9 @@ def make_model(workspace: Workspace, name: str, *, context: int = 96, seed: int 
         mlp_width=64,
         context=context,
     )
-    random = np.random.default_rng(seed)
-    weights = {
-        key: (0.3 * random.standard_normal(shape) + (len(shape) == 1)).astype(np.float32)
-        for key, shape in spec.parameter_shapes().items()
-    }
     dialogue = detect_dialogue(iter([DIALOGUE])) if name == "talk" else None
     with workspace.models.write(name) as folder:
-        save_model(folder, spec, weights)
+        save_model(folder, spec, random_weights(spec, seed))
         tokenizer.save(folder, context=spec.context)
         write_json(folder / "training.json", {"dialogue": dialogue.to_json() if dialogue else None})
     return workspace.models.path(name)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from tests.random_models import random_weights
 
 from cllm.files import write_json
 from cllm.model import ModelSpec, save_model
@@ -55,14 +55,9 @@ def make_model(workspace: Workspace, name: str, *, knows_dialogue: bool) -> None
         mlp_width=64,
         context=96,
     )
-    random = np.random.default_rng(0)
-    weights = {
-        key: (0.3 * random.standard_normal(shape) + (len(shape) == 1)).astype(np.float32)
-        for key, shape in spec.parameter_shapes().items()
-    }
     dialogue = detect_dialogue(iter([TURNS * 200])) if knows_dialogue else None
     with workspace.models.write(name) as folder:
-        save_model(folder, spec, weights)
+        save_model(folder, spec, random_weights(spec))
         tokenizer.save(folder, context=spec.context)
         write_json(folder / "training.json", {"dialogue": dialogue.to_json() if dialogue else None})
 

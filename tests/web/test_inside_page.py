@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Page, expect
+from tests.random_models import random_weights
 from tests.web.conftest import WIDTHS, is_within_width, serious
 
 from cllm.config import GenerateSettings
@@ -48,11 +49,7 @@ def make(workspace: Workspace, name: str, mechanisms: tuple[object, ...] = ()) -
         context=64,
         mechanisms=mechanisms,  # type: ignore[arg-type]
     )
-    random = np.random.default_rng(0)
-    weights = {
-        key: (0.3 * random.standard_normal(shape) + (len(shape) == 1)).astype(np.float32)
-        for key, shape in spec.parameter_shapes().items()
-    }
+    weights = random_weights(spec)
     for layer in range(2):
         if mechanisms:
             weights[f"mechanisms.gamma.{layer}.weight"][:] = 0.0

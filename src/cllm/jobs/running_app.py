@@ -5,23 +5,18 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
 from urllib.parse import urlsplit
 
-import psutil
-
-from cllm.files import storage_errors
+from cllm.files import write_atomic
+from cllm.processes import is_alive, this_process
 from cllm.workspace.workspace import Workspace
 
 _FILE = "app.json"
 _PATIENCE_S = 5.0
-# Clocks of the process table and of `create_time` differ by rounding only.
-_SAME_START_S = 1.0
 
 
 @final
@@ -36,11 +31,7 @@ class RunningApp:
 
     def is_alive(self) -> bool:
         """Whether the very process is there, not another that got its number."""
-        try:
-            process = psutil.Process(self.pid)
-            return bool(abs(process.create_time() - self.started) <= _SAME_START_S)
-        except psutil.Error:
-            return False
+        return is_alive(self.pid, self.started)
 
     def link(self, path: str, *, model: str | None = None) -> str | None:
         """Ask it at `path` for a fresh link, and to use a model; None where it does not answer."""
@@ -68,14 +59,8 @@ def noted(workspace: Workspace, address: str, opener: str) -> Iterator[None]:
     What it takes to open it lies in a file that only its owner reads. Raises: StorageError.
     """
     path = workspace.home / _FILE
-    app = RunningApp(address, opener, os.getpid(), float(psutil.Process().create_time()))
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{_FILE}.{secrets.token_hex(8)}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"version": 1, **asdict(app)}, file)
-        temporary.replace(path)
+    app = RunningApp(address, opener, *this_process())
+    write_atomic(path, json.dumps({"version": 1, **asdict(app)}), is_private=True)
     try:
         yield
     finally:

@@ -43,7 +43,7 @@ POLICY = (
     f"default-src 'none'; style-src 'sha256-{_DIGEST}'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-_MARK = (
+MARK = (
     '<svg viewBox="0 0 34 22" width="34" height="22" aria-hidden="true" fill="none" '
     'stroke="currentColor" stroke-width="1.6" stroke-linecap="round">'
     '<path d="M1 21A20 20 0 0 1 21 1A12.4 12.4 0 0 1 33 13.4A7.6 7.6 0 0 1 25.4 21'
@@ -109,7 +109,7 @@ def refusal_page(refusal: Refusal, *, theme: str | None, is_app: bool) -> str:
         f'<!doctype html><html lang="en"{chosen}><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>{title} · cllm</title>'
-        f"<style>{_STYLE}</style></head><body><header>{_MARK}cllm</header><main>"
+        f"<style>{_STYLE}</style></head><body><header>{MARK}cllm</header><main>"
         f"<h1>{title}</h1><p>{happened}</p>"
         f"<section><h2>What to do</h2>{told}</section>"
         f"{last}</main></body></html>"

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from cllm.errors import ExistsError
 from cllm.files import storage_errors
+from cllm.processes import is_alive, this_process
 
 Row = dict[str, Any]
 
@@ -71,8 +70,7 @@ def only_one(folder: Path) -> Iterator[None]:
         raise ExistsError("another process is at work on this study", where=folder, hint=hint)
     with storage_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
-        this = psutil.Process()
-        path.write_text(json.dumps([this.pid, this.create_time()]), encoding="utf-8")
+        path.write_text(json.dumps(this_process()), encoding="utf-8")
     try:
         yield
     finally:
@@ -82,6 +80,6 @@ def only_one(folder: Path) -> Iterator[None]:
 def _is_alive(path: Path) -> bool:
     try:
         pid, began = json.loads(path.read_text(encoding="utf-8"))
-        return bool(abs(psutil.Process(pid).create_time() - began) < 1.0)
-    except (OSError, ValueError, psutil.Error):
+        return is_alive(pid, began)
+    except (OSError, ValueError):
         return False

@@ -9,6 +9,7 @@ from nicegui import run, ui
 
 from cllm.errors import CllmError
 from cllm.quantities import clock, size
+from cllm.server.refusal_page import MARK
 from cllm.web.state import Glance, app_state
 from cllm.web.theme import Theme
 
@@ -28,12 +29,6 @@ _THEMES: dict[Theme, tuple[Theme, str, str]] = {
     "dark": ("system", "dark_mode", "Theme: dark"),
 }
 _STATES = {"none": "not loaded", "loading": "loading …", "ready": "ready", "failed": "failed"}
-_MARK = (
-    '<svg viewBox="0 0 34 22" width="34" height="22" aria-hidden="true" fill="none" '
-    'stroke="currentColor" stroke-width="1.6" stroke-linecap="round">'
-    '<path d="M1 21A20 20 0 0 1 21 1A12.4 12.4 0 0 1 33 13.4A7.6 7.6 0 0 1 25.4 21'
-    'A4.7 4.7 0 0 1 20.7 16.3A2.9 2.9 0 0 1 23.6 13.4"/></svg>'
-)
 
 
 def draw_header(path: str, theme: Theme) -> None:
@@ -45,7 +40,7 @@ def draw_header(path: str, theme: Theme) -> None:
         ui.html("Skip to the content", tag="span", sanitize=False)
     with header:
         with ui.element("a").props('href="/" aria-label="cllm, to the start"').classes("cllm-mark"):
-            ui.html(_MARK, tag="span", sanitize=False)
+            ui.html(MARK, tag="span", sanitize=False)
             ui.html("cllm", tag="span", sanitize=False)
         with ui.element("nav").props('aria-label="Pages"').classes("cllm-nav"):
             for target, name, _, _ in PLACES:

@@ -9,16 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from cllm.errors import CllmError
 from cllm.files import writer_of
+from cllm.processes import SAME_START_S, start_of
 from cllm.workspace.trash import Trash
 
 # `_exchange` puts a folder aside so, where the system can't swap two in one step.
 _ASIDE = re.compile(r"\.(?P<name>.+)\.old\.\d+-[a-z0-9_]{8}")
-# Clocks of the file system and of the process table differ by rounding only.
-_SAME_START_S = 1.0
 # Of what does not say who writes it: surely nobody any more.
 _FORGOTTEN_S = 86_400.0
 
@@ -37,7 +34,7 @@ def clear_leftovers(home: Path) -> int:
             with contextlib.suppress(CllmError):
                 trash.take(entry.id, target)
     for path in _temporaries(home):
-        with contextlib.suppress(OSError, psutil.Error):
+        with contextlib.suppress(OSError):
             pid = writer_of(path.name)
             if pid is None or _is_at_work(pid, path.stat().st_mtime):
                 continue
@@ -75,12 +72,9 @@ def _children(folder: Path) -> list[Path]:
 
 def _is_at_work(pid: int, changed: float) -> bool:
     """Whether the process that made a change then is alive."""
-    try:
-        started = psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return False
+    started = start_of(pid)
     # A process that began after the change has only got the same number.
-    return bool(started <= changed + _SAME_START_S)
+    return started is not None and started <= changed + SAME_START_S
 
 
 def _give_back(path: Path) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import psutil
-
 from cllm.errors import ExistsError, NotFoundError
 from cllm.files import storage_errors
+from cllm.processes import is_alive, start_of, this_process
 from cllm.workspace.names import check_name, nearest_names
 
 if TYPE_CHECKING:
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
 RunState = Literal["preparing", "training", "paused", "finished", "interrupted", "failed"]
 ACTIVE: frozenset[str] = frozenset({"preparing", "training", "paused"})
-# Clocks of the process table and of `create_time` differ by rounding only.
-_SAME_START_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,7 +69,7 @@ class RunStore:
 
         now = time.time()
         folder = self._make_folder(check_name(model, "model"), now)
-        pid, pid_started = _this_process()
+        pid, pid_started = this_process()
         row = RunRow(
             id=folder.name,
             model=model,
@@ -144,7 +140,7 @@ class RunStore:
                 raise NotFoundError(f"there is no run {run_id!r}", hint="See `cllm runs list`.")
             # It may have ended, or taken the run over itself, in the meantime.
             if row.state in ACTIVE and row.pid != pid:
-                row.pid, row.pid_started = pid, _start_of(pid)
+                row.pid, row.pid_started = pid, start_of(pid)
             return self._record(row)
 
     def take_up(self, run_id: str, *, is_alone: bool = False) -> RunRecord:
@@ -163,7 +159,7 @@ class RunStore:
             if is_alone:
                 self._refuse_second(session)
             row.state, row.updated = "preparing", time.time()
-            row.pid, row.pid_started = _this_process()
+            row.pid, row.pid_started = this_process()
             row.figures = {key: value for key, value in row.figures.items() if key != "error"}
             return self._record(row)
 
@@ -180,7 +176,7 @@ class RunStore:
                 raise NotFoundError(f"there is no run {run_id!r}", hint="See `cllm runs list`.")
             if state is not None:
                 row.state = state
-                row.pid, row.pid_started = _this_process() if state in ACTIVE else (None, None)
+                row.pid, row.pid_started = this_process() if state in ACTIVE else (None, None)
             row.figures = {**row.figures, **figures}
             row.updated = time.time()
             return self._record(row)
@@ -221,7 +217,7 @@ class RunStore:
 
     def _record(self, row: RunRow) -> RunRecord:
         state = row.state
-        has_crashed = state in ACTIVE and not _is_alive(row.pid, row.pid_started)
+        has_crashed = state in ACTIVE and not is_alive(row.pid, row.pid_started)
         if has_crashed:
             state = "interrupted"
         return RunRecord(
@@ -249,27 +245,3 @@ class RunStore:
                     return folder
                 except FileExistsError:
                     number += 1
-
-
-def _this_process() -> tuple[int, float]:
-    return os.getpid(), float(psutil.Process().create_time())
-
-
-def _start_of(pid: int) -> float | None:
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return None
-
-
-def _is_alive(pid: int | None, pid_started: float | None) -> bool:
-    """Whether the very process is alive, not another that got its number."""
-    if pid is None or pid_started is None:
-        return False
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return bool(abs(process.create_time() - pid_started) <= _SAME_START_S)
-    except psutil.Error:
-        return False
