@@ -8,11 +8,12 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import psutil
@@ -36,6 +37,7 @@ class Server:
 
     child: subprocess.Popen[str]
     address: str
+    errors: IO[str]
 
     @property
     def process(self) -> psutil.Process:
@@ -47,7 +49,9 @@ class Server:
     def stop(self) -> str:
         """End it as Ctrl-C does; returns what it wrote on standard error."""
         self.child.terminate()
-        return self.child.communicate(timeout=60)[1]
+        self.child.wait(timeout=60)
+        self.errors.seek(0)
+        return self.errors.read()
 
 
 @contextlib.contextmanager
@@ -55,12 +59,16 @@ def serving(home: Path, *flags: str) -> Iterator[Server]:
     """Run the command over a home while the block lasts; on any way out it is ended."""
     command = [sys.executable, "-m", "cllm", "serve", "--port", "0", "--json", *flags]
     environment = {**os.environ, "CLLM_HOME": str(home)}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as child:
+    with (
+        # A pipe that nobody reads would be full some day, and the server would wait for it.
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        ) as child,
+    ):
         try:
             assert child.stdout is not None
-            yield Server(child, json.loads(child.stdout.readline())["address"])
+            yield Server(child, json.loads(child.stdout.readline())["address"], errors)
         finally:
             child.kill()
 
