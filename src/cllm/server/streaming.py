@@ -14,9 +14,14 @@ from cllm.server.errors import describe
 from cllm.server.limits import Limits
 
 DONE = b"data: [DONE]\n\n"
-# For the description of the API: a route may answer with a stream.
+# For the description of the API: a route may answer with a stream of such events.
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    200: {"content": {"text/event-stream": {"schema": _EVENT}}}
 }
 _PING = b": ping\n\n"
 _HEADERS = [
