@@ -65,7 +65,7 @@ bench: $(PEERS)  ## run every benchmark; each ends with one line of JSON
 lock: $(READY)  ## write requirements.lock from what .venv holds (see docs/contributing.md)
 	$(BIN)/python tools/lock.py
 
-map: $(READY)  ## write the map of the code into README.md
+map: $(READY)  ## write the maps of the code: rooms into README.md, files into docs/map.md
 	$(BIN)/python tools/map.py
 
 clean:  ## remove everything that can be made again

@@ -1,35 +1,52 @@
-"""Write the map of the rooms into the README: each file with its docstring's first sentence."""
+"""Write the map of the rooms into the README, and that of all files into docs/map.md.
+
+A room's line is the first sentence of its `__init__`'s docstring, a file's that of its own.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
 SOURCE = ROOT / "src" / "cllm"
 BEGIN, END = "<!-- map: made by `make map` -->\n```text\n", "```\n<!-- end of map -->"
 
 
-def draw_map() -> str:
-    """The tree of `src/cllm`, one line a file; a room's own line is its `__init__`'s."""
-    lines = ["src/cllm/"]
-    loose = sorted(path for path in SOURCE.glob("*.py") if not path.stem.startswith("__"))
-    lines += [line(path, 1) for path in loose]
-    for room in sorted(path.parent for path in SOURCE.glob("*/__init__.py")):
-        lines += draw_room(room, 1)
+def draw_rooms() -> str:
+    """One line a room, and one for each file that lies beside the rooms."""
+    lines = ["src/cllm/", *_loose_files()]
+    lines += [line(room / "__init__.py", 1, name=f"{room.name}/") for room in _rooms(SOURCE)]
     return "\n".join(lines) + "\n"
 
 
-def draw_room(folder: Path, depth: int) -> list[str]:
+def draw_files() -> str:
+    """The tree of `src/cllm`, one line a file."""
+    lines = ["src/cllm/", *_loose_files()]
+    for room in _rooms(SOURCE):
+        lines += _draw_room(room, 1)
+    return "\n".join(lines) + "\n"
+
+
+def _loose_files() -> list[str]:
+    paths = sorted(path for path in SOURCE.glob("*.py") if not path.stem.startswith("__"))
+    return [line(path, 1) for path in paths]
+
+
+def _rooms(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if any(path.glob("*.py")))
+
+
+def _draw_room(folder: Path, depth: int) -> list[str]:
     """A folder's line, then its files', then those of the folders in it."""
     lines = [line(folder / "__init__.py", depth, name=f"{folder.name}/")]
     paths = sorted(folder.glob("*.py"))
     lines += [line(path, depth + 1) for path in paths if path.name != "__init__.py"]
-    for inner in sorted(path for path in folder.iterdir() if any(path.glob("*.py"))):
-        lines += draw_room(inner, depth + 1)
+    for inner in _rooms(folder):
+        lines += _draw_room(inner, depth + 1)
     return lines
 
 
@@ -48,21 +65,26 @@ def first_sentence(path: Path) -> str:
     return re.split(r"(?<=[.!?]) ", paragraph)[0].rstrip(".")
 
 
-def with_map(readme: str) -> str:
-    """The README's text with the map as it is now."""
-    before, found, rest = readme.partition(BEGIN)
+MAPS = {ROOT / "README.md": draw_rooms, ROOT / "docs" / "map.md": draw_files}
+
+
+def with_map(path: Path, draw: Callable[[], str]) -> str:
+    """A page's text with its map as it is now."""
+    before, found, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, ended, after = rest.partition(END)
     if not (found and ended):
-        raise SystemExit(f"README.md has no place for the map: {BEGIN!r} … {END!r}")
-    return before + BEGIN + draw_map() + END + after
+        raise SystemExit(f"{path.name} has no place for the map: {BEGIN!r} … {END!r}")
+    return before + BEGIN + draw() + END + after
 
 
 def main() -> None:
-    """Write the map, or with `--check` say whether it is out of date."""
-    text = README.read_text(encoding="utf-8")
-    if "--check" in sys.argv[1:]:
-        raise SystemExit(0 if with_map(text) == text else "README.md: run `make map`")
-    README.write_text(with_map(text), encoding="utf-8")
+    """Write the maps, or with `--check` say whether one is out of date."""
+    for path, draw in MAPS.items():
+        text = with_map(path, draw)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+        elif text != path.read_text(encoding="utf-8"):
+            raise SystemExit(f"{path.name}: run `make map`")
 
 
 if __name__ == "__main__":

@@ -321,7 +321,13 @@ def test_what_is_plainly_wrong_starts_nothing(workspace, changed, error):
 
 def test_the_plan_is_what_is_trained_then_and_gone_on_with(workspace):
     request = TrainingRequest(text=some_text(), settings=QUICK | {"train.steps": 3})
-    proposed = service.plan_training(workspace, request)
+    stages = []
+    proposed = service.plan_training(workspace, request, on_stage=stages.append)
+    assert stages == [
+        "Reading the text …",
+        "Building the vocabulary …",
+        "Turning text into tokens …",
+    ]
     assert list(workspace.runs.list()) == []
     assert (proposed["name"], proposed["replaces"]) == ("pasted", None)
     assert proposed["plan"]["total_steps"] == 3

@@ -193,12 +193,25 @@ def test_what_is_not_json_is_a_mistake_too(client):
 def test_however_json_is_announced_it_is_read_the_same(client):
     body = json.dumps({"prompt": PROMPT, "max_tokens": 5, "seed": 1, "stop": "q", "unknown": [{}]})
     texts = []
-    for kind in ("application/json", "application/json; charset=utf-8", "application/x+json"):
+    # The last is what curl says of what it is given with -d.
+    curl = "application/x-www-form-urlencoded"
+    for kind in ("application/json", "application/json; charset=utf-8", "application/x+json", curl):
         answer = client.post("/v1/completions", content=body, headers={"Content-Type": kind})
         assert answer.status_code == 200
         texts.append(answer.json()["choices"][0]["text"])
+    texts.append(client.post("/v1/completions", content=body).json()["choices"][0]["text"])
     assert len(set(texts)) == 1
-    for content, kind in ((body, "text/plain"), ('{"prompt": "x"', "application/json")):
-        answer = client.post("/v1/completions", content=content, headers={"Content-Type": kind})
+    for kind in ("text/plain", "application/json"):
+        answer = client.post("/v1/completions", content=body[:-1], headers={"Content-Type": kind})
         assert answer.status_code == 400
         assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_body_that_is_not_announced_as_json_is_told_so(client):
+    headers = {"Content-Type": "text/plain"}
+    for path, body in (("/v1/completions", b"prompt=x"), ("/api/conversations", b'{"title": "x"}')):
+        answer = client.post(path, content=body, headers=headers)
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert "JSON" in error["message"]
+        assert "Content-Type: application/json" in error["hint"]

@@ -72,6 +72,7 @@ def disk(request, tmp_path):
     try:
         make_model(Workspace(home), "story")
         make_model(Workspace(home), "talk", seed=1)
+        make_model(Workspace(home), "spare", seed=2)
         yield made
     finally:
         end_trainings(Workspace(home))
@@ -117,6 +118,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_harmed(disk):
         assert messages_of(client, talk) == {first: "kept"}
         assert client.get("/api/models/story/defaults").json() == {"temperature": 0.5}
         assert client.get("/api/runs").json() == []
+        gone = client.delete("/api/models/spare", params={"for_good": True})
+        assert (gone.status_code, gone.json()) == (200, None)
+        assert not (home / "models" / "spare").exists()
         disk.free(server)
         assert client.post(messages, json=long).status_code == 201
         assert client.post("/api/models/story/copy", json={"name": "more"}).status_code == 201

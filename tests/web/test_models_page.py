@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 
 import pytest
@@ -66,6 +67,59 @@ def test_duplicate_rename_delete_and_undo(model, models, app):
     models.get_by_role("button", name="Undo").click()
     expect(card(models, "songs")).to_be_visible()
     assert (app.home / "models" / "songs").is_dir()
+
+
+def test_the_deleted_are_listed_brought_back_or_removed_for_good(model, models, app):
+    for _ in range(2):
+        choose(models, model, "Duplicate")
+        expect(card(models, "tales-2")).to_be_visible()
+        choose(models, "tales-2", "Delete")
+        expect(card(models, "tales-2")).to_have_count(0)
+    models.reload()
+    trash = models.get_by_role("button", name=re.compile("Deleted models"))
+    trash.click()
+    dialog = models.get_by_role("dialog")
+    rows = dialog.locator("li", has_text="tales-2")
+    known = rows.count()
+    assert known >= 2
+    expect(rows.first).to_contain_text("kB")
+    assert serious(models, ".q-dialog") == []
+    rows.first.get_by_role("button", name="Bring back tales-2").click()
+    expect(card(models, "tales-2")).to_be_visible()
+    expect(dialog).to_have_count(0)
+    trash.click()
+    expect(rows).to_have_count(known - 1)
+    dialog.get_by_role("button", name="Remove all for good").click()
+    question = models.get_by_role("dialog").filter(has_text="can't be undone")
+    question.get_by_role("button", name="Cancel").click()
+    expect(question).to_have_count(0)
+    assert any((app.home / "trash").iterdir())
+    trash.click()
+    dialog.get_by_role("button", name="Remove all for good").click()
+    question.get_by_role("button", name="Remove", exact=True).click()
+    expect(trash).to_be_hidden()
+    assert not any((app.home / "trash").iterdir())
+    assert (app.home / "models" / "tales-2").is_dir()
+
+
+def test_a_disk_too_full_for_the_trash_asks_before_it_removes_for_good(model, models, app):
+    choose(models, model, "Duplicate")
+    expect(card(models, "tales-2")).to_be_visible()
+    pid = app.process.pid
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        choose(models, "tales-2", "Delete")
+        question = models.get_by_role("dialog").filter(has_text="too full")
+        question.get_by_role("button", name="Cancel").click()
+        expect(question).to_have_count(0)
+        assert (app.home / "models" / "tales-2").is_dir()
+        choose(models, "tales-2", "Delete")
+        question.get_by_role("button", name="Remove", exact=True).click()
+        expect(card(models, "tales-2")).to_have_count(0)
+        assert not (app.home / "models" / "tales-2").exists()
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
 
 def test_overwriting_asks_and_names_what_is_lost(model, models, app):

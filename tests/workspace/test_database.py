@@ -43,6 +43,16 @@ def test_a_new_file_has_the_newest_schema_and_keeps_rows(tmp_path: Path) -> None
     assert plain.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "cllm.db"
+    with Database(path).write() as session:
+        session.add(_row(1))
+        session.flush()
+        beside = sorted(found.name for found in tmp_path.iterdir())
+        assert beside == ["cllm.db", "cllm.db-shm", "cllm.db-wal"]
+        assert [oct(found.stat().st_mode & 0o777) for found in tmp_path.iterdir()] == ["0o600"] * 3
+
+
 def test_the_migrated_schema_is_the_one_the_classes_describe(tmp_path: Path) -> None:
     with Database(tmp_path / "a.db").write():
         pass

@@ -41,7 +41,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("import", "cllm.cli.import_model:import_model", _WORK, "Take in another program's model."),
     ("app", "cllm.cli.app:app", _WORK, "Open the browser app: train, keep and talk to models."),
     ("serve", "cllm.cli.serve:serve", _WORK, "Serve your models to what speaks OpenAI's API."),
-    ("models", "cllm.cli.models:app", _KEEP, "List, show, copy and remove models."),
+    ("models", "cllm.cli.models:app", _KEEP, "List, show, copy, remove and bring back models."),
     ("runs", "cllm.cli.runs:app", _KEEP, "List, show and resume training runs."),
     ("corpora", "cllm.cli.corpora:app", _KEEP, "Prepare text once, to train on it many times."),
     ("bench", "cllm.cli.bench:bench", _MORE, "Measure how fast this machine writes and learns."),

@@ -1,7 +1,8 @@
-"""`cllm models`: list, show, copy, remove, and where a model lies."""
+"""`cllm models`: list, show, copy, remove, bring back, and where a model lies."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -17,7 +18,7 @@ from cllm.quantities import count, decimals, duration, moment, short_count, size
 
 app = App(
     name="models",
-    help="List, show, copy and remove models.",
+    help="List, show, copy, remove and bring back models.",
     help_format="plaintext",
     help_epilogue="",
     group_commands="Commands",
@@ -96,15 +97,81 @@ def cp(
 
 @app.command
 def rm(model: ModelName, /, *, yes: YesFlag = False, json: JsonFlag = False) -> None:
-    """Remove a model for good; asks first."""
+    """Remove a model for good, past the trash; asks first."""
+    from cllm.jobs.model_service import remove_model
+
     output = Output(as_json=json)
     workspace = open_workspace()
     path = jobs.model_path(workspace, model)
     if not yes and not output.confirm(f"Remove the model {model} ({path}) for good?"):
         raise CllmError(f"the model {model} was not removed", hint="Say so with --yes.")
-    jobs.remove_model(workspace, model)
+    remove_model(workspace, model)
     output.print(f"Removed {model}.")
     output.result({"model": model, "removed": True})
+
+
+@app.command
+def trash(
+    *,
+    empty: Annotated[
+        bool,
+        Parameter(
+            name="--empty",
+            negative="",
+            show_default=False,
+            help="Remove all of it for good; asks first.",
+        ),
+    ] = False,
+    yes: YesFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """List the models that the app deleted or replaced; they are kept for 30 days."""
+    from cllm.jobs.model_service import list_trash, purge_models
+
+    output = Output(as_json=json)
+    workspace = open_workspace()
+    entries = list_trash(workspace)
+    if empty and entries:
+        total = size(sum(entry.num_bytes for entry in entries))
+        if not yes and not output.confirm(f"Remove {len(entries)} deleted models ({total})?"):
+            raise CllmError("the trash was not emptied", hint="Say so with --yes.")
+        removed = purge_models(workspace, days=0.0)
+        output.print(f"Removed {removed}, {total}.")
+        output.result({"removed": removed})
+        return
+    if json:
+        output.result([asdict(entry) for entry in entries])
+    elif not entries:
+        output.print("The trash is empty.")
+    else:
+        rows = [
+            (
+                Text(entry.name, "head"),
+                moment(jobs.iso_time(entry.deleted)),
+                size(entry.num_bytes),
+                entry.id,
+            )
+            for entry in entries
+        ]
+        output.print(listing(("model", "deleted", "size", "id"), rows, right=("size",)))
+
+
+@app.command
+def restore(
+    entry: Annotated[str, Parameter(help="Name of the model, or the id that the trash shows.")],
+    /,
+    *,
+    json: JsonFlag = False,
+) -> None:
+    """Bring a deleted model back; of several with the name, the one deleted last."""
+    from cllm.jobs import model_service
+
+    output = Output(as_json=json)
+    workspace = open_workspace()
+    known = {found.name: found.id for found in reversed(model_service.list_trash(workspace))}
+    name = model_service.restore(workspace, known.get(entry, entry))
+    output.print(f"{name} is back.")
+    output.result({"model": name})
 
 
 @app.command

@@ -8,9 +8,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -20,6 +20,8 @@ from cllm.files import DISK_FULL
 # As `nice` would: whoever clicks and reads comes first.
 NICENESS = 10
 _LONGEST_MESSAGE = 4000
+
+OnLine = Callable[[str], None]
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:
@@ -53,9 +55,12 @@ def start_detached(
     return process.pid
 
 
-def run_command(arguments: Sequence[str], *, home: Path, timeout_s: float) -> dict[str, Any]:
+def run_command(
+    arguments: Sequence[str], *, home: Path, timeout_s: float, on_line: OnLine | None = None
+) -> dict[str, Any]:
     """Run the command at low priority to its end; returns the last line it prints, as JSON.
 
+    `on_line` gets what it tells people meanwhile, line by line, in a thread of its own.
     Raises: InputError with the command's own words, StorageError where the disk is full;
     CllmError when it takes too long or fails.
     """
@@ -68,24 +73,47 @@ def run_command(arguments: Sequence[str], *, home: Path, timeout_s: float) -> di
         env=_environment(home, {}),
     ) as process:
         _give_way(process.pid)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        told = _Lines(process.stderr, on_line)
+        output = _Lines(process.stdout, None)
         try:
-            output, errors = process.communicate(timeout=timeout_s)
+            process.wait(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             message = f"`cllm {arguments[0]}` took longer than {timeout_s:,.0f} s and was ended"
             raise CllmError(message, hint="Try it with less text, or in a terminal.") from None
         finally:
             if process.poll() is None:
                 process.kill()
+            told.join()
+            output.join()
     if process.returncode == 0:
-        value = json.loads(_text(output).splitlines()[-1])
+        value = json.loads(output.lines[-1])
         assert isinstance(value, dict), "commands answer with one object"
         return value
-    message, hint = error_in(_text(errors))
+    message, hint = error_in("".join(told.lines))
     if message.endswith(DISK_FULL):
         raise StorageError(DISK_FULL, hint=hint)
     if process.returncode == CllmError.exit_code:
         raise InputError(message, hint=hint)
     raise CllmError(message, hint=hint)
+
+
+class _Lines(threading.Thread):
+    """Reads a pipe to its end, so that whoever writes into it never waits."""
+
+    def __init__(self, pipe: IO[bytes], on_line: OnLine | None) -> None:
+        super().__init__(name="lines of a child", daemon=True)
+        self.lines: list[str] = []
+        self._pipe, self._on_line = pipe, on_line
+        self.start()
+
+    def run(self) -> None:
+        """Read."""
+        for line in self._pipe:
+            self.lines.append(line.decode("utf-8", errors="replace"))
+            if self._on_line is not None:
+                self._on_line(self.lines[-1].rstrip())
 
 
 def error_in(output: str) -> tuple[str, str | None]:
@@ -96,10 +124,6 @@ def error_in(output: str) -> tuple[str, str | None]:
         return last.strip()[:_LONGEST_MESSAGE] or "the process ended without a word", None
     message, _, hint = rest.strip()[:_LONGEST_MESSAGE].partition("\n")
     return message.strip(), hint.strip() or None
-
-
-def _text(output: bytes) -> str:
-    return output.decode("utf-8", errors="replace")
 
 
 def _environment(home: Path, variables: Mapping[str, str]) -> dict[str, str]:

@@ -139,9 +139,20 @@ def duplicate_model(workspace: Workspace, name: str) -> ModelCard:
 def delete_model(workspace: Workspace, name: str) -> TrashEntry:
     """Move a model to the trash; `restore` brings it back for some days.
 
-    Raises: NotFoundError, ExistsError while a training goes on with it.
+    Raises: NotFoundError, ExistsError while a training goes on with it, StorageError on a full
+    disk, where `remove_model` still works.
     """
     return _delete(workspace, name, lender=None)
+
+
+def remove_model(workspace: Workspace, name: str) -> None:
+    """Remove a model for good; needs no room on the disk.
+
+    Raises: NotFoundError, ExistsError while a training goes on with it.
+    """
+    workspace.models.path(name)
+    _refuse_in_use(workspace, name)
+    workspace.models.remove(name)
 
 
 def restore(workspace: Workspace, entry: str) -> str:
@@ -159,9 +170,14 @@ def list_trash(workspace: Workspace) -> list[TrashEntry]:
     return list(workspace.trash.list())
 
 
+def purge_models(workspace: Workspace, *, days: float = 30.0) -> int:
+    """Remove for good the models that were deleted longer ago; how many."""
+    return workspace.trash.purge(days=days)
+
+
 def purge_trash(workspace: Workspace, *, days: float = 30.0) -> int:
     """Remove for good what was deleted longer ago, of models and conversations; how many."""
-    return workspace.trash.purge(days=days) + workspace.conversations.purge(days=days)
+    return purge_models(workspace, days=days) + workspace.conversations.purge(days=days)
 
 
 def what_is_lost(workspace: Workspace, name: str) -> dict[str, Any] | None:

@@ -53,11 +53,6 @@ def copy_model(workspace: Workspace, source: str, target: str, *, overwrite: boo
     return workspace.models.copy(source, target, overwrite=overwrite)
 
 
-def remove_model(workspace: Workspace, name: str) -> None:
-    """Remove a model from the disk for good. Raises: NotFoundError."""
-    workspace.models.remove(name)
-
-
 def model_exists(workspace: Workspace, name: str) -> bool:
     """Whether there is a model of that name. Raises: InvalidNameError."""
     return workspace.models.exists(name)

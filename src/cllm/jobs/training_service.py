@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,20 +72,30 @@ class _Work:
 
 
 def plan_training(
-    workspace: Workspace, request: TrainingRequest, *, timeout_s: float = PLAN_SECONDS
+    workspace: Workspace,
+    request: TrainingRequest,
+    *,
+    timeout_s: float = PLAN_SECONDS,
+    on_stage: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """What would be trained: the `name`, and the `plan` as `cllm train --plan --json` tells it.
 
-    The text is read in a process of its own, nothing is trained. `replaces` describes the model
-    that would be lost. Pasted text stays as an upload, named in `uploads`.
+    The text is read in a process of its own, nothing is trained; `on_stage` is told, in a thread,
+    what that is at, such as "Reading the text …". `replaces` describes the model that would be
+    lost. Pasted text stays as an upload, named in `uploads`.
     Raises: CllmError.
     """
     from cllm.jobs.model_service import what_is_lost
 
     uploads = _pasted(workspace, request)
     work = _check(workspace, request, uploads, is_plan=True)
-    arguments = ["train", *work.arguments(), "--plan", "--json", "--quiet"]
-    plan = run_command(arguments, home=workspace.home, timeout_s=timeout_s)
+    arguments = ["train", *work.arguments(), "--plan", "--json"]
+
+    def on_line(line: str) -> None:
+        if on_stage is not None and line.endswith(" …"):
+            on_stage(line)
+
+    plan = run_command(arguments, home=workspace.home, timeout_s=timeout_s, on_line=on_line)
     return {
         "name": work.name,
         "plan": plan,

@@ -152,6 +152,9 @@ def add_error_answers(app: FastAPI) -> None:
     async def on_invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
+        if isinstance(first["input"], bytes):
+            hint = "Send JSON, with the header Content-Type: application/json."
+            return JSONResponse(error_body(400, "the body is not JSON", hint=hint), 400)
         place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
         message = f"{place}: {first['msg']}" if place else str(first["msg"])
         return JSONResponse(error_body(400, message, param=place or None), 400)

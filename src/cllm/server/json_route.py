@@ -16,8 +16,10 @@ from pydantic import BaseModel, ValidationError
 class JsonRoute(APIRoute):
     """A route whose function takes `body` and `request`, and returns the response itself.
 
-    A body that is as described is read in one go, which takes a tenth of a millisecond less;
-    any other is left to FastAPI, which knows how to refuse it.
+    A body that is as described is read in one go, which takes a tenth of a millisecond less, and
+    whatever type it is announced as, such as the one that `curl -d` sends by itself: such a route
+    changes nothing that is kept, and the guard has turned away what other sites ask. Any other
+    body is left to FastAPI, which knows how to refuse it.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -29,8 +31,6 @@ class JsonRoute(APIRoute):
         assert issubclass(kind, BaseModel)
 
         async def answer(request: Request) -> Response:
-            if request.headers.get("content-type") != "application/json":
-                return await thorough(request)
             try:
                 body = kind.model_validate_json(await request.body())
             except ValidationError:

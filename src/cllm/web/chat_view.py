@@ -11,7 +11,7 @@ from nicegui import ui
 from cllm.errors import CllmError
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk
-from cllm.web.layout import error_card, loading, notify_error
+from cllm.web.layout import Loading, error_card, notify_error
 from cllm.web.sampling_panel import SamplingPanel
 from cllm.web.transcript import Actions, Transcript
 from cllm.web.writing_frame import WritingFrame, starting_settings
@@ -151,7 +151,7 @@ class ChatView:
     @ui.refreshable_method
     def _composer(self) -> None:
         if self._is_chat is None and self._problem is None and self._model() is not None:
-            loading(f"{self._model()} is being loaded …").classes("is-late")
+            Loading(f"{self._model()} is being loaded …").classes("is-late")
         if not self._is_chat:
             return
         with ui.element("div").classes("cllm-composer"):

@@ -9,7 +9,7 @@ from nicegui import ui
 
 from cllm.errors import CllmError
 from cllm.jobs.gates import Gate, LearnedMechanism, learned_gates
-from cllm.web.layout import empty, error_card, loading, section
+from cllm.web.layout import Loading, empty, error_card, section
 from cllm.web.theme import chart
 from cllm.workspace.workspace import Workspace
 
@@ -29,7 +29,7 @@ class GatesView:
         """Read the weights and show them."""
         self._place.clear()
         with self._place:
-            loading("Reading its weights …")
+            Loading("Reading its weights …")
         try:
             found = await asyncio.to_thread(learned_gates, self._workspace, self._model)
         except CllmError as error:

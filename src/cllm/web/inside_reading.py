@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 from nicegui import ui
 
 from cllm.errors import CllmError
-from cllm.web.layout import error_card, loading
+from cllm.web.layout import Loading, error_card
 from cllm.web.state import OpensModels
 from cllm.web.theme import DARK, LIGHT, Palette
 
@@ -62,7 +62,7 @@ class ReadingView:
         self.window = window
         self._place.clear()
         with self._place:
-            loading(f"{self._model} is reading …")
+            Loading(f"{self._model} is reading …")
         try:
             found = await asyncio.to_thread(self._inspect, window)
         except CllmError as error:

@@ -12,7 +12,7 @@ from nicegui import background_tasks, ui
 from cllm.errors import CllmError
 from cllm.jobs import number_pictures
 from cllm.jobs.knowledge import Colour, KnownSpiral, Spiral, known_spiral
-from cllm.web.layout import error_card, loading
+from cllm.web.layout import Loading, error_card
 from cllm.web.theme import chart, is_dark, on_dark_change, palette
 from cllm.workspace.workspace import Workspace
 
@@ -72,7 +72,7 @@ class SpiralsView:
                 ui.label("Let the model read a text first.").classes("cllm-soft")
             return
         with self._place:
-            loading("Winding …")
+            Loading("Winding …")
         try:
             known = await asyncio.to_thread(
                 known_spiral, self._workspace, found, spiral=self._spiral, colour=self._colour

@@ -10,7 +10,7 @@ from nicegui import ui
 
 from cllm.errors import CllmError
 from cllm.jobs.neighbours import Neighbours, nearest_tokens
-from cllm.web.layout import error_card, loading, section
+from cllm.web.layout import Loading, error_card, section
 from cllm.web.theme import chart, is_dark, palette
 from cllm.workspace.workspace import Workspace
 
@@ -187,7 +187,7 @@ async def _answer(place: ui.element, find: Callable[[], T]) -> T | None:
     """What `find` finds, in a thread; what is wrong is shown in the place."""
     place.clear()
     with place:
-        loading("Looking …")
+        Loading("Looking …")
     try:
         found = await asyncio.to_thread(find)
     except CllmError as error:

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 from fastapi.responses import RedirectResponse
 from nicegui import run, ui
@@ -112,12 +112,20 @@ def notify_error(error: CllmError) -> None:
     ui.notify(told, type="negative", position="bottom", timeout=8000, close_button="Close")
 
 
-def loading(label: str) -> ui.element:
+@final
+class Loading(ui.element):
     """Something takes a moment; `delete()` it when there is something to show."""
-    with ui.element("div").classes("cllm-loading").props("role=status") as card:
-        ui.element("span").classes("cllm-spin").props("aria-hidden=true")
-        ui.label(label)
-    return card
+
+    def __init__(self, label: str) -> None:
+        super().__init__("div")
+        self.classes("cllm-loading").props("role=status")
+        with self:
+            ui.element("span").classes("cllm-spin").props("aria-hidden=true")
+            self._label = ui.label(label)
+
+    def say(self, label: str) -> None:
+        """Tell what it is at."""
+        self._label.set_text(label)
 
 
 def sentence(text: str) -> str:

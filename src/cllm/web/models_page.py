@@ -8,11 +8,20 @@ from typing import Any, final
 
 from nicegui import run, ui
 
-from cllm.errors import CllmError
-from cllm.jobs.model_service import ModelCard, delete_model, duplicate_model, restore
+from cllm.errors import CllmError, StorageError
+from cllm.jobs.model_service import (
+    ModelCard,
+    delete_model,
+    duplicate_model,
+    list_trash,
+    remove_model,
+    restore,
+)
 from cllm.quantities import short_count, size
 from cllm.web.dialogs import models as dialogs
+from cllm.web.dialogs.asking import ask
 from cllm.web.dialogs.compare import compare
+from cllm.web.dialogs.trash import show_trash
 from cllm.web.header import use
 from cllm.web.layout import empty, heading, notify_error, page, text
 from cllm.web.shared_menu import SharedMenu
@@ -36,7 +45,9 @@ async def models_page() -> None:
             folder.on_click(lambda: dialogs.open_model_folder(state))
             new = ui.button("New model", icon="add").props("unelevated no-caps")
             new.on_click(lambda: ui.navigate.to("/training"))
-    _Cards(state).draw()
+    cards = _Cards(state)
+    cards.draw()
+    await cards.look()
 
 
 @final
@@ -58,6 +69,9 @@ class _Cards:
         self.grid = ui.element("div").classes("cllm-cards")
         self._menu = SharedMenu()
         self.more = ui.button(on_click=self._more).props("flat no-caps").classes("q-mt-md")
+        self.deleted = ui.button(icon="delete_outline").props("flat no-caps").classes("q-mt-md")
+        self.deleted.on_click(lambda: self._then(lambda: show_trash(self._state.workspace)))
+        self.deleted.set_visibility(False)
         self._show(self._state.glance)
         ui.timer(_LOOK_S, lambda: self._show(self._state.glance))
 
@@ -196,16 +210,27 @@ class _Cards:
         # The menu's card may be drawn anew meanwhile: dialogs and notes must outlive that.
         with ui.context.client.content:
             await work()
-            await self._look()
+            await self.look()
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Read anew what there is, and what was deleted."""
         glance = await run.io_bound(self._state.look, now=True)
         if glance is not None:
             self._show(glance)
+        entries = await run.io_bound(list_trash, self._state.workspace)
+        self.deleted.set_visibility(bool(entries))
+        self.deleted.set_text(f"Deleted models ({len(entries or ()):,})")
 
     async def _delete(self, name: str) -> None:
-        entry = await self._tried(delete_model, name)
-        if entry is None:
+        try:
+            entry = await self._worked(delete_model, name)
+        except StorageError:
+            note = "The disk is too full to keep it in the trash. This can't be undone."
+            if await ask(f"Remove {name} for good?", note, yes="Remove"):
+                await self._tried(remove_model, name)
+            return
+        except CllmError as error:
+            notify_error(error)
             return
 
         async def bring_back() -> None:
@@ -215,11 +240,14 @@ class _Cards:
 
     async def _tried(self, work: Callable[..., Any], name: str) -> Any:
         try:
-            made = await run.io_bound(work, self._state.workspace, name)
+            return await self._worked(work, name)
         except CllmError as error:
             notify_error(error)
             return None
-        await self._look()
+
+    async def _worked(self, work: Callable[..., Any], name: str) -> Any:
+        made = await run.io_bound(work, self._state.workspace, name)
+        await self.look()
         return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, final
 
 from nicegui import run, ui
@@ -9,7 +10,7 @@ from nicegui import run, ui
 from cllm.errors import CllmError
 from cllm.jobs.training_service import TrainingRequest, plan_training, start_training
 from cllm.web.dialogs import ask_overwrite
-from cllm.web.layout import error_card, loading, notify_error, text
+from cllm.web.layout import Loading, error_card, notify_error, text
 from cllm.web.proposal import Budget, Details, show_plan
 from cllm.web.state import AppState
 from cllm.web.text_source import TextSource
@@ -22,8 +23,6 @@ class TrainingForm:
     def __init__(self, state: AppState, *, asks_how: bool) -> None:
         self._state = state
         self._asks_how = asks_how and state.glance.card is not None
-        self._planned: dict[str, Any] | None = None
-        self._uploads: tuple[str, ...] = ()
 
     async def draw(self) -> None:
         """Draw it and offer what is there."""
@@ -76,12 +75,18 @@ class TrainingForm:
     async def _plan(self) -> None:
         self.answer.clear()
         with self.answer:
-            waiting = loading("Reading the text and measuring this machine …")
+            waiting = Loading("Reading the text …")
+        loop = asyncio.get_running_loop()
+
+        def on_stage(words: str) -> None:
+            loop.call_soon_threadsafe(waiting.say, words)
+
         self._busy(True)
         try:
             with self._state.working("Planning a training", "/training"):
-                request = await self._request()
-                told = await run.io_bound(plan_training, self._state.workspace, request)
+                told = await run.io_bound(
+                    plan_training, self._state.workspace, await self._request(), on_stage=on_stage
+                )
         except CllmError as error:
             with self.answer:
                 error_card(error)

@@ -111,6 +111,9 @@ class Database:
         if self._engine is None:
             if self.url is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                # Conversations are nobody else's; what SQLite puts beside it is made alike.
+                if not self.path.exists():
+                    self.path.touch(mode=0o600)
             engine = sa.create_engine(self.url or f"sqlite:///{self.path}")
             if engine.dialect.name == "sqlite":
                 _tune_sqlite(engine)

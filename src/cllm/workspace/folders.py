@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -109,8 +109,9 @@ class FolderStore(abc.ABC, Generic[R]):
             if folder.is_symlink():
                 folder.unlink()
                 return
-            grave = Path(tempfile.mkdtemp(prefix=temporary_prefix(name), dir=self.root))
-            folder.replace(grave / name)
+            # A full disk has no room for a folder to put it into.
+            grave = self.root / f"{temporary_prefix(name)}{secrets.token_hex(4)}"
+            folder.replace(grave)
             shutil.rmtree(grave)
 
     def check(self, name: str) -> None:

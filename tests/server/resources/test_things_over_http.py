@@ -33,6 +33,9 @@ def test_a_model_is_named_copied_deleted_and_brought_back(client, workspace):
     assert [found["name"] for found in client.get("/api/trash").json()] == ["c", "c"]
     assert client.post(f"/api/trash/{entry['id']}/restore").json() == {"name": "c"}
     assert client.delete("/api/trash", params={"days": 0}).json() == {"removed": 1}
+    assert client.delete("/api/models/b", params={"for_good": True}).json() is None
+    assert client.delete("/api/models/b", params={"for_good": True}).status_code == 404
+    assert client.get("/api/trash").json() == []
     assert client.put("/api/models/c/defaults", json={"temperature": 0.5}).status_code == 200
     assert client.get("/api/models/c/defaults").json() == {"temperature": 0.5}
     assert client.put("/api/models/c/defaults", json={"heat": 1}).status_code == 400

@@ -64,9 +64,18 @@ def show_model(name: str, workspace: Place) -> ModelCard:
 
 
 @router.delete("/models/{name}")
-def delete_model(name: str, workspace: Place, served: Served) -> TrashEntry:
-    """Move a model to the trash, from which it can be restored for some days."""
-    entry = service.delete_model(workspace, name)
+def delete_model(
+    name: str,
+    workspace: Place,
+    served: Served,
+    for_good: Annotated[bool, Query(description="Not to the trash, which needs room.")] = False,
+) -> TrashEntry | None:
+    """Move a model to the trash, from which it can be restored for some days; null for good."""
+    entry = None
+    if for_good:
+        service.remove_model(workspace, name)
+    else:
+        entry = service.delete_model(workspace, name)
     served.pool.look()
     return entry
 

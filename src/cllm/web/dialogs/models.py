@@ -13,7 +13,7 @@ from cllm.jobs.model_exchange import Target, export_model, export_path, import_m
 from cllm.jobs.model_service import rename_model, save_as
 from cllm.web.dialogs.asking import actions, answered, ask_name, ask_overwrite, opened
 from cllm.web.header import use
-from cllm.web.layout import error_card, loading, notify_error
+from cllm.web.layout import Loading, error_card, notify_error
 from cllm.web.state import AppState
 from cllm.web.text_source import DropPlace
 
@@ -157,7 +157,7 @@ async def _worked(answer: ui.element, work: Callable[[], Awaitable[Any]], label:
     """Run some work inside a dialog; what goes wrong is said there."""
     answer.clear()
     with answer:
-        waiting = loading(label)
+        waiting = Loading(label)
     try:
         return await work()
     except CllmError as error:

@@ -1,0 +1,69 @@
+"""The deleted models: to bring one back, or to be rid of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+
+from nicegui import run, ui
+
+from cllm.errors import CllmError
+from cllm.jobs.model_service import list_trash, purge_models, restore
+from cllm.quantities import size
+from cllm.web.dialogs.asking import answered, ask, opened
+from cllm.web.layout import notify_error, text
+from cllm.workspace.trash import TrashEntry
+from cllm.workspace.workspace import Workspace
+
+# Models that are deleted are few; of more, the last are shown.
+_MOST = 100
+
+
+async def show_trash(workspace: Workspace) -> bool:
+    """List what was deleted; returns whether anything was changed."""
+    entries = await run.io_bound(list_trash, workspace) or []
+    with opened("Deleted models") as dialog:
+        ui.label("They go for good after 30 days.").classes("cllm-soft")
+        _draw_entries(entries[:_MOST], dialog.submit)
+        with ui.element("div").classes("cllm-dialog-actions"):
+            if entries:
+                remove = ui.button("Remove all for good", on_click=lambda: dialog.submit("all"))
+                remove.props("flat no-caps")
+            ui.button("Close", on_click=dialog.close).props("unelevated no-caps")
+    answer = await answered(dialog)
+    try:
+        if answer == "all":
+            return await _empty(workspace, entries)
+        if answer is not None:
+            name = await run.io_bound(restore, workspace, str(answer))
+            ui.notify(f"{name} is back.", position="bottom")
+            return True
+    except CllmError as error:
+        notify_error(error)
+    return False
+
+
+def _draw_entries(entries: Sequence[TrashEntry], bring_back: Callable[[str], None]) -> None:
+    with ui.element("ul").classes("cllm-trash"):
+        for entry in entries:
+            when = datetime.fromtimestamp(entry.deleted)
+            with ui.element("li"):
+                with ui.element("div").classes("grow"):
+                    text("div", entry.name)
+                    note = f"{size(entry.num_bytes)}, {when:%-d %B, %H:%M}"
+                    text("div", note, "cllm-hint")
+                back = ui.button("Bring back", on_click=partial(bring_back, entry.id))
+                back.props("flat no-caps dense")
+                back.props["aria-label"] = f"Bring back {entry.name}"
+
+
+async def _empty(workspace: Workspace, entries: Sequence[TrashEntry]) -> bool:
+    total = size(sum(entry.num_bytes for entry in entries))
+    what = "this model" if len(entries) == 1 else f"these {len(entries)} models"
+    if not await ask(
+        f"Remove {what} for good?", f"It frees {total}, and can't be undone.", yes="Remove"
+    ):
+        return False
+    await run.io_bound(purge_models, workspace, days=0.0)
+    return True
