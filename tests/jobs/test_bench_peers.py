@@ -35,11 +35,15 @@ def shout(word, times):
 def fail():
     sys.exit("the disk has a hole")
 
+def crash(number):
+    import os
+    os.kill(os.getpid(), number)
+
 def sleep():
     import time
     time.sleep(600)
 
-serve({"shout": shout, "fail": fail, "sleep": sleep})
+serve({"shout": shout, "fail": fail, "crash": crash, "sleep": sleep})
 """
 
 
@@ -61,6 +65,16 @@ def test_a_child_that_ends_is_heard_with_its_last_words(child: Program) -> None:
         child("fail")
     with pytest.raises(ProgramError):
         child("shout", word="x", times=1)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(11, "it was ended by SIGSEGV"), (9, "it was ended by SIGKILL, for want of memory perhaps")],
+)
+def test_a_child_that_crashes_is_told_of(child: Program, number: int, words: str) -> None:
+    with pytest.raises(ProgramError) as caught:
+        child("crash", number=number)
+    assert str(caught.value) == words
 
 
 def test_a_child_that_hangs_is_ended(child: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 from numpy.typing import NDArray
+
+from cllm.export.llama_cpp_settings import model_settings
 
 Target = Literal["hf", "gguf", "onnx", "numpy"]
 # The module that opens each kind of export, and the package that brings it.
@@ -133,11 +136,17 @@ def ask_other(target: Target, path: Path, trials: Trials) -> Answers:
         if done.returncode == _NOT_LOADED:
             raise ProgramError(_last_lines(done.stderr))
         if done.returncode != 0:
-            raise OpeningError(_last_lines(done.stderr) or f"it ended with {done.returncode}")
+            raise OpeningError(_last_words(done))
         answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
         with np.load(folder / "logits.npz") as file:
             logits = [file[str(place)] for place in range(len(trials.sequences))]
         return Answers(answer["tokens"], logits, answer["greedy"])
+
+
+def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"it crashed ({signal.Signals(-done.returncode).name})"
+    return _last_lines(done.stderr) or f"it ended with {done.returncode}"
 
 
 def _last_lines(text: str) -> str:
@@ -182,7 +191,10 @@ class _Transformers:
 
 class _LlamaCpp:
     def __init__(self, path: Path) -> None:
-        llama_cpp = _load("llama_cpp")
+        llama_cpp, library = _load("llama_cpp"), _load("llama_cpp.llama_cpp")
+        settings = model_settings(library)
+        # Its class asks for the defaults, and takes no others.
+        library.llama_model_default_params = lambda: settings
         # Keys and values in float32; the default, float16, is coarser than the weights may be.
         float32 = llama_cpp.GGML_TYPE_F32
         self._model = llama_cpp.Llama(

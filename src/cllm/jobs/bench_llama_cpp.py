@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from cllm.export.llama_cpp_settings import model_settings
 from cllm.jobs.bench_turns import peak_bytes, serve
 
 # Tokens of one pass at most.
@@ -32,7 +33,7 @@ class LlamaCpp:
         self._silent = self._library.llama_log_callback(lambda *_: None)
         self._library.llama_log_set(self._silent, ctypes.c_void_p(0))
         self._library.llama_backend_init()
-        settings = self._library.llama_model_default_params()
+        settings = model_settings(self._library)
         self._model = self._library.llama_model_load_from_file(str(path).encode(), settings)
         if not self._model:
             sys.exit(f"llama.cpp does not open {path.name}")

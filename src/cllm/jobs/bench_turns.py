@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,7 +90,9 @@ class Program:
     def _last_words(self) -> str:
         code = self._child.wait()
         if code < 0:
-            return f"it was ended by signal {-code}, for want of memory perhaps"
+            name = signal.Signals(-code).name
+            why = ", for want of memory perhaps" if name == "SIGKILL" else ""
+            return f"it was ended by {name}{why}"
         self._said.seek(0)
         lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
         return " ".join(lines[-_SHOWN_LINES:])[-400:] or f"it ended with {code}"
