@@ -13,14 +13,15 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cllm.errors import IntegrityError, StorageError
+from cllm.errors import CllmError, IntegrityError, StorageError
 
 MANIFEST = "manifest.json"
 DISK_FULL = "the disk is full"
@@ -49,6 +50,11 @@ def temporary_prefix(name: str) -> str:
     return f".{name}.{os.getpid()}-"
 
 
+def temporary_path(target: Path) -> Path:
+    """A name beside `target` for something unfinished of this process, free for all we know."""
+    return target.with_name(f"{temporary_prefix(target.name)}{secrets.token_hex(4)}")
+
+
 def writer_of(name: str) -> int | None:
     """The process that writes what has this name; None for what is finished."""
     found = _TEMPORARY.fullmatch(name)
@@ -73,27 +79,19 @@ def write_atomic(path: Path, data: bytes | str, *, is_private: bool = False) -> 
     payload = data.encode() if isinstance(data, str) else data
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=temporary_prefix(path.name), dir=path.parent)
-        temporary = Path(name)
+        temporary = temporary_path(path)
+        # The system applies the umask: whoever asks for it changes it for a moment.
+        temporary.touch(mode=0o600 if is_private else 0o666, exist_ok=False)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("wb") as file:
                 file.write(payload)
                 file.flush()
                 os.fsync(file.fileno())
-            if not is_private:
-                temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
-
-
-def _umask() -> int:
-    """What others may not do with new files here; temporary files are private at first."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def write_json(path: Path, value: object) -> None:
@@ -107,28 +105,70 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise IntegrityError("the file is missing", where=path) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError("the file is damaged: not valid JSON", where=path) from error
 
 
 @contextlib.contextmanager
-def write_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+def write_folder(
+    target: Path, *, replace: bool = False, on_replaced: Callable[[Path], object] | None = None
+) -> Iterator[Path]:
     """Yield a temporary folder that becomes `target`, with its manifest, when the block ends.
 
     On any error the temporary folder is removed and `target` is as it was. With `replace`
-    an existing `target` is swapped out only once the new one is complete.
+    an existing `target` is swapped out only once the new one is complete, and removed;
+    `on_replaced` gets it before, and may move it elsewhere.
     Raises: StorageError.
     """
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=temporary_prefix(target.name), dir=target.parent))
+        temporary = temporary_path(target)
+        temporary.mkdir()
         try:
             yield temporary
             write_manifest(temporary)
-            _swap_in(temporary, target, replace=replace)
+            _swap_in(temporary, target, replace=replace, on_replaced=on_replaced)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+@contextlib.contextmanager
+def removing(folder: Path) -> Iterator[None]:
+    """Put a folder out of sight, and remove it when the block has ended; on an error it is back.
+
+    Of a link only the link goes. One that is not there is no error; a full disk is no hindrance.
+    Raises: StorageError.
+    """
+    grave = temporary_path(folder)
+    with storage_errors(folder), contextlib.suppress(FileNotFoundError):
+        if not folder.is_symlink():
+            # By its age others see that this process is still at it.
+            with contextlib.suppress(PermissionError):
+                os.utime(folder)
+        folder.replace(grave)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            grave.replace(folder)
+        raise
+    try:
+        if grave.is_symlink():
+            grave.unlink()
+        else:
+            shutil.rmtree(grave)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        hint = "Give yourself write access to all that is in it, and remove it by hand."
+        raise StorageError(f"can't be removed: {error.strerror}", where=grave, hint=hint) from error
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder: at once for all who look, then from the disk. Otherwise as `removing`."""
+    with removing(folder):
+        pass
 
 
 def copy_files(folder: Path, target: Path, *, leave_out: Collection[str] = ()) -> None:
@@ -144,12 +184,20 @@ def copy_files(folder: Path, target: Path, *, leave_out: Collection[str] = ()) -
             shutil.copy2(path, place)
 
 
-def _swap_in(temporary: Path, target: Path, *, replace: bool) -> None:
-    # mkdtemp makes folders private; a model folder is as readable as any other.
-    temporary.chmod(0o777 & ~_umask())
+def _swap_in(
+    temporary: Path,
+    target: Path,
+    *,
+    replace: bool,
+    on_replaced: Callable[[Path], object] | None,
+) -> None:
     if replace and target.exists():
         _exchange(temporary, target)
         sync_folder(target.parent)
+        if on_replaced is not None:
+            # The new one is in place by now: whatever goes wrong here takes nothing back.
+            with contextlib.suppress(CllmError, OSError):
+                on_replaced(temporary)
         shutil.rmtree(temporary, ignore_errors=True)
     else:
         temporary.replace(target)
@@ -165,7 +213,8 @@ def _exchange(one: Path, other: Path) -> None:
             return
     except (OSError, AttributeError):
         pass
-    prefix = temporary_prefix(f"{other.name}.old")
+    # No name of a model holds a tilde.
+    prefix = temporary_prefix(f"{other.name}~old")
     aside = Path(tempfile.mkdtemp(prefix=prefix, dir=other.parent))
     other.replace(aside / other.name)
     one.replace(other)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cllm.cli.main import run
+from cllm.cli.output import Output
 from cllm.files import write_folder, write_json
 from cllm.jobs.model_service import delete_model
 from cllm.workspace.workspace import Workspace
@@ -44,3 +45,21 @@ def test_the_trash_lists_gives_back_and_is_emptied(
     assert json.loads(capfd.readouterr().out) == []
     assert run(["models", "restore", "tales"]) != 0
     assert workspace.models.names() == ["tales"]
+
+
+def test_only_the_models_that_were_counted_are_removed(
+    capfd: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(home)
+    first = delete_one(workspace, "first", 32)
+    later = []
+
+    def confirm(_output: Output, question: str) -> bool:
+        assert "1 deleted models" in question
+        later.append(delete_one(workspace, "later", 32))
+        return True
+
+    monkeypatch.setattr(Output, "confirm", confirm)
+    assert run(["models", "trash", "--empty", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"removed": 1}
+    assert [entry.id for entry in workspace.trash.list()] == later != [first]

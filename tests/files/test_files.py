@@ -1,7 +1,9 @@
 """Writes are whole or not at all, and damage is seen."""
 
+import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,10 +15,13 @@ from cllm.errors import IntegrityError, StorageError
 from cllm.files import (
     check_manifest,
     read_json,
+    remove_folder,
+    removing,
     storage_errors,
     write_atomic,
     write_folder,
     write_json,
+    writer_of,
 )
 
 
@@ -96,7 +101,66 @@ def test_a_full_disk_is_told_as_such(tmp_path):
     assert caught.value.hint
 
 
-def test_a_file_has_the_rights_of_any_other(tmp_path):
-    os.umask(0o022)
+@pytest.fixture
+def umask():
+    """Set what others may not do, for one test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_a_file_has_the_rights_of_any_other(tmp_path, umask, mask):
+    umask(mask)
     make(tmp_path / "x", "one")
-    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o755
+    write_atomic(tmp_path / "f", "text")
+    write_atomic(tmp_path / "key", "secret", is_private=True)
+    (tmp_path / "plain").write_text("text")
+    (tmp_path / "folder").mkdir()
+    rights = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert rights["f"] == rights["plain"] == 0o666 & ~mask
+    assert rights["x"] == rights["folder"] == 0o777 & ~mask
+    assert rights["key"] == 0o600
+
+
+def test_writing_never_changes_what_other_threads_create(tmp_path, monkeypatch):
+    def changed(mask):
+        raise AssertionError("the umask is that of the whole process")
+
+    monkeypatch.setattr(os, "umask", changed)
+    make(tmp_path / "x", "one")
+    write_atomic(tmp_path / "f", "text")
+
+
+def test_a_removed_folder_is_out_of_sight_at_once_and_back_on_an_error(tmp_path):
+    make(tmp_path / "x", "one")
+    with pytest.raises(ZeroDivisionError), removing(tmp_path / "x"):
+        assert not (tmp_path / "x").exists()
+        [aside] = tmp_path.iterdir()
+        assert writer_of(aside.name) == os.getpid()
+        raise ZeroDivisionError
+    check_manifest(tmp_path / "x")
+    remove_folder(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+    remove_folder(tmp_path / "x")
+
+
+def test_of_a_link_only_the_link_is_removed(tmp_path):
+    make(tmp_path / "far", "one")
+    (tmp_path / "link").symlink_to("far")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    remove_folder(tmp_path / "link")
+    remove_folder(tmp_path / "dangling")
+    assert [path.name for path in tmp_path.iterdir()] == ["far"]
+    check_manifest(tmp_path / "far")
+
+
+def test_what_can_not_be_removed_is_named(tmp_path, monkeypatch):
+    def busy(*_, **__):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    make(tmp_path / "x", "one")
+    monkeypatch.setattr(shutil, "rmtree", busy)
+    with pytest.raises(StorageError, match="can't be removed: Device") as caught:
+        remove_folder(tmp_path / "x")
+    assert [str(path) for path in tmp_path.iterdir()] == [caught.value.where]

@@ -55,6 +55,48 @@ def test_a_json_schema_is_obeyed(write, tokenizer_of, kind, seed):
     assert len(value["name"]) <= 8
 
 
+@pytest.mark.parametrize(
+    ("text", "is_taken"),
+    [
+        ('{"name":"a","age":1}', True),
+        ('{"name": "a", "age": 1}', True),
+        ('{\n  "name": "a",\n  "age": 1\n}', True),
+        ('{   "name": "a", "age": 1}', False),
+        ('{"name": "a",\n\n\n"age": 1}', False),
+    ],
+)
+def test_blanks_between_signs_are_few(tokenizer_of, text, is_taken):
+    tokenizer = tokenizer_of("bytes")
+    size = tokenizer.vocab_size
+    grammar = Grammar(tokenizer, "json schema", json.dumps(SCHEMA), vocab_size=size, where="--form")
+    constraint = grammar.begin()
+    for token in map(int, tokenizer.encode(text)):
+        if not constraint.mask()[token // 32] >> token % 32 & 1:
+            assert not is_taken
+            return
+        constraint.advance(token)
+    assert is_taken
+
+
+def test_a_model_that_likes_blanks_best_ends_all_the_same(tokenizer_of, by_rule):
+    tokenizer = tokenizer_of("bytes")
+    size = tokenizer.vocab_size
+    likes = np.zeros(size)
+    likes[[tokenizer.spellings.index(b" "), tokenizer.spellings.index(b"\n")]] = 9.0
+    schema = {"type": "object", "properties": {"n": {"const": 1}}, "required": ["n"]}
+    schema |= {"additionalProperties": False}
+    grammar = Grammar(tokenizer, "json schema", json.dumps(schema), vocab_size=size, where="--form")
+    completion = Completion(
+        Slots(by_rule(lambda ids: likes, size)),
+        tokenizer,
+        [tokenizer.eos_id],
+        GenerateSettings(max_tokens=400, temperature=0),
+        constraint=grammar.begin(),
+    )
+    completion.run()
+    assert json.loads(completion.text) == {"n": 1}
+
+
 @pytest.mark.parametrize("kind", [*SPELLS_ALL, "characters"])
 @pytest.mark.parametrize("pattern", ["[a-c ]{3,9}(on|mat)?", "(The cat[.]\n){1,3}", "héllo 🙂?"])
 def test_a_regular_expression_matches_the_whole_text(write, tokenizer_of, kind, pattern):

@@ -259,6 +259,19 @@ def test_what_it_computes_is_laid_open(folder):
     np.testing.assert_allclose(seen.hidden[1] + sum(added), seen.hidden[2], atol=1e-5)
 
 
+@pytest.mark.parametrize("kept", ["hidden", "attention", "logits", "inputs"])
+def test_only_what_is_to_be_kept_is_laid_open(decoder, kept):
+    ids = np.array([5, 17, 42, 9, 3, 3], np.int32)
+    whole, seen = decoder.observe(ids), decoder.observe(ids, keep={kept})
+    for kind in ("hidden", "attention", "logits"):
+        expected = getattr(whole, kind) if kind == kept else np.zeros(0)
+        found = getattr(seen, kind)
+        assert found.size == expected.size
+        assert kind != kept or np.array_equal(found, expected)
+    assert set(seen.inputs) == (set(whole.inputs) if kept == "inputs" else set())
+    assert all(np.array_equal(rows, whole.inputs[name]) for name, rows in seen.inputs.items())
+
+
 @pytest.mark.parametrize("length", [0, 25])
 def test_what_does_not_fit_the_context_is_not_observed(decoder, length):
     with pytest.raises(ValueError, match="context"):

@@ -1,6 +1,7 @@
 """Models as pages and programs handle them: nothing is lost without a way back."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -160,6 +161,64 @@ def test_a_copy_that_fails_gives_the_old_model_back(workspace):
         service.save_as(workspace, "a", "b", overwrite=True)
     assert weights(workspace, "b") == old
     assert service.list_trash(workspace) == []
+
+
+def test_emptying_the_trash_leaves_a_model_that_is_being_replaced(workspace):
+    make_model(workspace, "story")
+    old = weights(workspace, "story")
+    gone = service.delete_model(workspace, service.duplicate_model(workspace, "story").name)
+    with (
+        pytest.raises(ZeroDivisionError),
+        service.replacing(workspace, "story", overwrite=True) as lent,
+    ):
+        assert service.list_trash(workspace) == [gone]
+        assert service.remove_deleted(workspace, [lent.id]) == 0
+        assert service.purge_models(workspace, days=0.0) == 1
+        raise ZeroDivisionError
+    assert weights(workspace, "story") == old
+    assert service.list_trash(workspace) == []
+
+
+def test_what_went_wrong_is_told_also_when_nothing_can_be_given_back(workspace):
+    make_model(workspace, "m")
+    with (
+        pytest.raises(ZeroDivisionError),
+        service.replacing(workspace, "m", overwrite=True),
+    ):
+        shutil.rmtree(workspace.trash.root)
+        raise ZeroDivisionError
+
+
+def test_where_the_name_is_taken_the_old_model_is_found_in_the_trash(workspace):
+    make_model(workspace, "m")
+    old = weights(workspace, "m")
+    with (
+        pytest.raises(ZeroDivisionError),
+        service.replacing(workspace, "m", overwrite=True),
+    ):
+        make_model(workspace, "m", seed=2)
+        raise ZeroDivisionError
+    [entry] = service.list_trash(workspace)
+    assert weights(workspace, service.restore(workspace, entry.id)) == old
+
+
+def test_a_linked_model_is_deleted_and_restored(workspace):
+    folder = make_model(workspace, "m")
+    folder.rename(workspace.home / "far")
+    (workspace.models.root / "linked").symlink_to("../far")
+    before = weights(workspace, "linked")
+    service.delete_model(workspace, "linked")
+    [entry] = service.list_trash(workspace)
+    assert service.restore(workspace, entry.id) == "linked"
+    assert weights(workspace, "linked") == before
+
+
+@pytest.mark.parametrize("told", ['{"sources": 5}', '{"sources": {}}', "[]"])
+def test_a_card_of_odd_files_is_shown(workspace, told):
+    folder = make_model(workspace, "m")
+    (folder / "training.json").write_text(told)
+    [card] = service.list_cards(workspace)
+    assert card.sources == ()
 
 
 def test_a_model_that_a_training_goes_on_with_stays(workspace):

@@ -350,6 +350,11 @@ def test_the_plan_is_what_is_trained_then_and_gone_on_with(workspace):
     later = service.start_training(workspace, on).id
     assert wait_for_end(workspace, later).state == "finished"
     assert workspace.models.describe("pasted").run == later
+    # What had the name is not lost.
+    [entry] = workspace.trash.list()
+    workspace.trash.take(entry.id, workspace.models.root / "before")
+    assert workspace.models.describe("before").run == run
+    workspace.models.check("before")
 
 
 def test_a_run_that_can_not_be_begun_does_not_stand_in_the_way(workspace, monkeypatch):
@@ -366,3 +371,73 @@ def test_a_run_that_can_not_be_begun_does_not_stand_in_the_way(workspace, monkey
     assert service.list_trainings(workspace) == []
     assert workspace.runs.active() == []
     assert wait_for_end(workspace, service.start_training(workspace, request).id).step == 1
+
+
+def test_a_run_that_is_gone_on_with_meanwhile_is_not_discarded(workspace, monkeypatch):
+    run = workspace.runs.create("m", {})
+    seen = workspace.runs.update(run.id, state="interrupted")
+    workspace.runs.take_up(run.id)
+    with monkeypatch.context() as patch:
+        # It was looked at before somebody else took it up.
+        patch.setattr(type(workspace.runs), "get", lambda *_: seen)
+        with pytest.raises(ExistsError, match="at work") as caught:
+            service.discard_training(workspace, run.id)
+    assert caught.value.hint and run.folder.is_dir()
+    workspace.runs.update(run.id, state="interrupted")
+    service.discard_training(workspace, run.id)
+    assert not run.folder.exists()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_process_that_can_not_be_noted_does_not_live_on(workspace, monkeypatch, is_new):
+    def full(*_):
+        raise StorageError("the disk is full")
+
+    started = []
+
+    def start_detached(*arguments, **named):
+        started.append(psutil.Process(original(*arguments, **named)))
+        return started[0].pid
+
+    original = service.start_detached
+    request = TrainingRequest(name="m", text=some_text(), settings=LONG)
+    run = workspace.runs.create("m", {})
+    workspace.runs.update(run.id, state="interrupted")
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "start_detached", start_detached)
+        patch.setattr(type(workspace.runs), "hand_over", full)
+        with pytest.raises(StorageError):
+            if is_new:
+                service.start_training(workspace, request)
+            else:
+                service.continue_training(workspace, run.id)
+    [child] = started
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert [(known.id, known.state) for known in workspace.runs.list()] == [(run.id, "interrupted")]
+    assert [path.name for path in workspace.runs.root.iterdir()] == [run.id]
+
+
+def test_a_corpus_is_one_of_the_workspace_whatever_lies_beside(workspace, tmp_path, monkeypatch):
+    from cllm.config import TextSettings
+    from cllm.jobs.corpora import add_corpus
+
+    (tmp_path / "text.txt").write_text(some_text())
+    # Named as a file that lies in the folder of every run.
+    name = record.LOG
+    chosen = TextSettings(tokenizer="characters")
+    add_corpus(workspace, name, [str(tmp_path / "text.txt")], chosen)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("something that is nobody else's\n" * 100)
+    request = TrainingRequest(name="m", corpus=name, settings=QUICK | {"train.steps": 1})
+    planned = service.plan_training(workspace, request)
+    assert planned["plan"]["vocab_size"] == workspace_vocabulary(workspace, name)
+    run = service.start_training(workspace, request)
+    assert wait_for_end(workspace, run.id).state == "finished"
+    asked = service.Request.load(workspace.runs.get(run.id).folder)
+    assert (asked.corpus, asked.places) == (name, ())
+
+
+def workspace_vocabulary(workspace, name):
+    from cllm.text.corpus import Corpus
+
+    return Corpus.open(workspace.corpora.path(name)).tokenizer.vocab_size

@@ -1,5 +1,6 @@
 """The decoder against formulas in float64, and a text against itself: in pieces, in company."""
 
+import tracemalloc
 import weakref
 from types import SimpleNamespace
 
@@ -288,6 +289,38 @@ def test_an_observation_is_what_was_computed(name, library, draw):
         assert np.allclose(seen.hidden[layer + 1] - seen.hidden[layer], added, atol=1e-4)
     logits = seen.inputs["embedding.weight"] @ made.weights["embedding.weight"].T
     assert np.allclose(logits, seen.logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("kept", ["hidden", "attention", "logits", "inputs"])
+@pytest.mark.parametrize("name", ["plain", "all"])
+def test_only_what_is_to_be_kept_is_observed(kept, name, library, draw):
+    made = decoder(library, draw, parts=PARTS[name], threads=2).decoder
+    ids = text(SPEC, 40)
+    whole, seen = made.observe(ids), made.observe(ids, keep={kept})
+    for kind in ("hidden", "attention", "logits"):
+        expected = getattr(whole, kind) if kind == kept else np.zeros(0)
+        found = getattr(seen, kind)
+        assert found.size == expected.size
+        assert kind != kept or np.array_equal(found, expected)
+    assert set(seen.inputs) == (set(whole.inputs) if kept == "inputs" else set())
+    assert all(np.array_equal(rows, whole.inputs[name]) for name, rows in seen.inputs.items())
+
+
+def test_what_is_not_kept_takes_no_memory(library, draw):
+    T = WIDE.context
+    made = decoder(library, draw, WIDE).decoder
+    ids = text(WIDE, T)
+    wanted = {"hidden": 4 * 4 * T * WIDE.width, "logits": 4 * T * WIDE.vocab_size}
+    attention = 4 * WIDE.layers * WIDE.heads * T * T
+    for kept, num_bytes in wanted.items():
+        made.observe(ids, keep={kept})
+        tracemalloc.start()
+        try:
+            made.observe(ids, keep={kept})
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert num_bytes <= peak < num_bytes + 60_000 < attention
 
 
 def test_what_is_not_the_models_is_refused(library, draw):

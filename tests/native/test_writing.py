@@ -9,7 +9,7 @@ from cllm.infer.writing import write as write_by_python
 from cllm.model.spec import ModelSpec
 from cllm.native import Decoder, named_views
 from cllm.native.drafts import build_drafts
-from cllm.native.stream import Choice, Stream
+from cllm.native.stream import Choice, Feed, Stream
 
 SPEC = ModelSpec(77, 40, 2, 4, 2, 10, 60, 50)
 SIZE = SPEC.vocab_size
@@ -208,11 +208,15 @@ def test_the_end_is_not_part_of_the_text(make_decoder):
     place = next(i for i in range(5, 40) if whole[i] not in whole[:i])
     decoder = make_decoder()
     stream = make_stream(2, eos_id=whole[place], num_alternatives=0)
-    length = len(stream.pending)
+    prompt = list(stream.pending)
     finish(decoder, [stream])
     assert (stream.ids, stream.finish, stream.pending) == (whole[:place], "eos", [])
-    assert decoder.length(0) == length + place
-    assert len(stream.logprobs) == place
+    assert decoder.length(0) == len(prompt) + place
+    # The last is that of the end.
+    assert len(stream.logprobs) == len(stream.alternatives) == place + 1
+    logits = make_decoder().feed([Feed(0, [*prompt, *whole[:place]])])[0]
+    expected = logits[whole[place]] - np.logaddexp.reduce(logits.astype(np.float64))
+    assert stream.logprobs[-1] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_mask_holds_for_one_token(make_decoder):

@@ -215,3 +215,29 @@ def test_a_body_that_is_not_announced_as_json_is_told_so(client):
         error = answer.json()["error"]
         assert "JSON" in error["message"]
         assert "Content-Type: application/json" in error["hint"]
+
+
+def test_nothing_to_be_written_has_the_same_bounds(client):
+    for body in ({"prompt": ["x"] * 65}, {"prompt": ["x"] * 2, "n": 64}):
+        answer = client.post("/v1/completions", json=body | {"max_tokens": 0})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "n"
+    body = {"prompt": "x", "max_tokens": 0, "best_of": 5, "echo": True}
+    assert len(client.post("/v1/completions", json=body).json()["choices"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("completions", {"prompt": 5}, "prompt"),
+        ("completions", {"prompt": "x", "stop": 5}, "stop"),
+        ("completions", {"prompt": "x", "logprobs": 1000}, "logprobs"),
+        ("completions", {"prompt": "x", "logit_bias": {"9" * 5000: 1}}, "logit_bias"),
+        ("chat/completions", {"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        ("chat/completions", {"messages": [{"role": "user"}], "max_tokens": 0}, "max_tokens"),
+    ],
+)
+def test_the_field_that_is_wrong_is_named_as_it_is(client, path, body, param):
+    answer = client.post(f"/v1/{path}", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param

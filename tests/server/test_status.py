@@ -1,19 +1,10 @@
-"""Models, properties, figures, and texts as vectors."""
+"""Models, properties and figures."""
 
-import base64
-
-import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.server.conftest import make_model, running
 
-from cllm.infer.torch_decoder import TorchDecoder
-from cllm.model.files import load_weights
-from cllm.model.transformer import Transformer
-from cllm.text.tokenizers import Tokenizer
 from cllm.workspace.workspace import Workspace
-
-TEXTS = ["The river", "the old mill stood still"]
 
 
 def test_the_models_are_listed(client):
@@ -120,33 +111,3 @@ def test_the_figures_count_what_was_written(client):
     assert grown("cllm_time_to_first_token_seconds_count") == 1
     assert grown("cllm_requests_total", "done") == 1
     assert after["cllm_requests_running", None] == 0
-
-
-def test_an_embedding_is_the_mean_of_the_torch_models_last_states(client, workspace):
-    folder = workspace.models.path("story")
-    spec, weights = load_weights(folder)
-    model = Transformer(spec, None).eval()
-    model.load_weights(weights)
-    decoder, tokenizer = TorchDecoder(model, 1), Tokenizer.load(folder)
-    found = client.post("/v1/embeddings", json={"model": "story", "input": TEXTS}).json()
-    packed = client.post(
-        "/v1/embeddings", json={"model": "story", "input": TEXTS, "encoding_format": "base64"}
-    ).json()
-    num_tokens = 0
-    for text, entry, other in zip(TEXTS, found["data"], packed["data"], strict=True):
-        ids = np.asarray(tokenizer.encode(text), np.int32)
-        num_tokens += len(ids)
-        expected = decoder.observe(ids).hidden[-1].mean(axis=0)
-        np.testing.assert_allclose(entry["embedding"], expected, rtol=1e-3, atol=1e-3)
-        assert (
-            np.frombuffer(base64.b64decode(other["embedding"]), "<f4").tolist()
-            == (entry["embedding"])
-        )
-    assert found["usage"] == {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
-
-
-def test_texts_that_have_no_vector_are_refused(client):
-    for given in ([], [[]], [[10**6]], "the mill " * 200):
-        answer = client.post("/v1/embeddings", json={"input": given})
-        assert answer.status_code == 400, given
-        assert answer.json()["error"]["message"]

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from tests.server.conftest import LIMITS, Running
+from uvicorn.protocols.http import auto
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cllm.jobs.serve import address_of, listen, make_server
 from cllm.server.access import make_access
@@ -172,6 +176,102 @@ def test_an_answer_that_is_never_taken_does_not_keep_its_connection(workspace, c
     assert complaints == []
 
 
+@pytest.fixture(params=["httptools", "h11"])
+def hasty(request, workspace, monkeypatch):
+    """A server, by either of uvicorn's protocols, whose connections may be idle for a second."""
+    protocols = {"httptools": HttpToolsProtocol, "h11": H11Protocol}
+    monkeypatch.setattr(auto, "AutoHTTPProtocol", protocols[request.param])
+    monkeypatch.delitem(sys.modules, "cllm.server.connection", raising=False)
+    app = create_app(
+        workspace, make_access("127.0.0.1", api_key=None), LIMITS, default_model="story"
+    )
+    server = make_server(app, idle_s=1)
+    assert issubclass(server.config.http, protocols[request.param])
+    with listen("127.0.0.1", 0) as place:
+        thread = threading.Thread(target=server.run, args=([place],))
+        thread.start()
+        try:
+            eventually(lambda: server.started)
+            yield Running(address_of(place), app.state.service, app.state.access)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+def _connect(served):
+    host, port = served.address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+WHOLE = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def _answer(raw):
+    """The status of an answer of which the whole has come."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = raw.recv(65536)
+        assert part, "the connection has ended"
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
+    while len(body) < length:
+        body += raw.recv(65536)
+    return int(head.split()[1])
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", WHOLE[:-2]])
+def test_a_connection_on_which_no_request_comes_is_cut(hasty, sent):
+    with _connect(hasty) as raw:
+        raw.sendall(sent)
+        begun = time.monotonic()
+        assert _all_that_comes(raw) == b""
+        assert time.monotonic() - begun > 0.5
+
+
+def test_a_head_that_trickles_in_is_cut(hasty):
+    with _connect(hasty) as raw, contextlib.suppress(ConnectionError):
+        for at in range(len(WHOLE) - 1):
+            raw.sendall(WHOLE[at : at + 1])
+            time.sleep(0.2)
+        pytest.fail("it was waited for")
+
+
+def test_a_second_request_that_does_not_come_whole_is_cut(hasty):
+    with _connect(hasty) as raw:
+        raw.sendall(WHOLE)
+        assert _answer(raw) == 200
+        raw.sendall(WHOLE[:-2])
+        assert _all_that_comes(raw) == b""
+
+
+def test_a_slow_request_and_those_after_it_are_answered(hasty):
+    with _connect(hasty) as raw:
+        for _ in range(4):
+            for part in (WHOLE[:10], WHOLE[10:-2], WHOLE[-2:]):
+                time.sleep(0.2)
+                raw.sendall(part)
+            assert _answer(raw) == 200
+        raw.sendall(WHOLE * 3)
+
+
+def test_what_takes_longer_than_a_head_may_is_not_cut(hasty):
+    slow_down(hasty, seconds=0.1)
+    with hasty.client() as client:
+        body = ENDLESS | {"model": "story", "max_tokens": 30}
+        with client.stream("POST", "/v1/completions", json=body) as answer:
+            assert list(answer.iter_lines())[-2] == "data: [DONE]"
+
+        def trickle():
+            for part in (b'{"model": "story", ', b'"prompt": "x", ', b'"max_tokens": 1', b"}"):
+                time.sleep(0.5)
+                yield part
+
+        headers = {"Content-Type": "application/json"}
+        answer = client.post("/v1/completions", content=trickle(), headers=headers)
+        assert answer.status_code == 200
+
+
 def test_many_stream_at_once_and_each_gets_the_text_that_it_gets_alone(bounded):
     served = bounded(most_slots=4, most_waiting=64)
     body = {"prompt": "The river", "max_tokens": 30}
@@ -240,7 +340,7 @@ def test_too_many_are_asked_to_come_again(bounded):
 
 
 def test_time_and_tokens_are_bounded(bounded):
-    served = bounded(most_seconds=0.3, most_tokens=1_000_000)
+    served = bounded(most_seconds=3.0, most_tokens=1_000_000)
     endless = ENDLESS | {"stream": False, "max_tokens": 1_000_000}
     with served.client() as client:
         answer = client.post("/v1/completions", json=endless).json()

@@ -10,8 +10,18 @@ import subprocess
 import pytest
 
 from cllm.errors import InputError
-from cllm.text.chat_template import render_chat
+from cllm.text import chat_template
 from cllm.text.dialogue import Dialogue, detect_dialogue
+
+
+def render_chat(template, messages, *, add_generation_prompt):
+    return chat_template.render_chat(
+        template,
+        messages,
+        add_generation_prompt=add_generation_prompt,
+        eos_token="<|endoftext|>",
+    )
+
 
 SAYINGS = [
     "Good morrow, neighbour, whither away so fast?",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import struct
 import zipfile
 import zlib
 
@@ -259,6 +260,50 @@ def test_zip_files_that_unpack_to_too_much_are_left_out(skip_of, make_zip) -> No
     assert "unpacks" in skip_of("a.docx", word).reason
     book = _zip_bomb(["META-INF/container.xml", "book.opf"], make_zip)
     assert "unpacks" in skip_of("a.epub", book).reason
+
+
+def _local(data: bytes) -> bytes:
+    """Behind a local header, with which each zip file begins."""
+    return b"PK\3\4" + bytes(26) + data
+
+
+def _directory(num_members: int, *, is_64: bool = False, claimed: int | None = None) -> bytes:
+    """A zip file of a directory alone, by PKWARE's APPNOTE 4.3.12 to 4.3.16."""
+    entry = b"PK\1\2" + bytes([20, 3, 20, 0]) + bytes(20) + struct.pack("<H", 1) + bytes(16) + b"a"
+    count, size = num_members if claimed is None else claimed, num_members * len(entry)
+    end = struct.pack("<4H2LH", 0, 0, count & 0xFFFF, count & 0xFFFF, size, 0, 0)
+    if is_64:
+        ends = struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, count, count, size, 0)
+        ends += b"PK\6\7" + struct.pack("<LQL", 0, size, 1)
+        full = struct.pack("<4H2LH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+        return entry * num_members + b"PK\6\6" + ends + b"PK\5\6" + full
+    return entry * num_members + b"PK\5\6" + end
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (_directory(30_000), "30,000 members, more than 20,000"),
+        (_directory(200_000, is_64=True), "200,000 members, more than 20,000"),
+        (_directory(200_000, claimed=1), "a directory of 9,400,000 bytes"),
+        (_directory(200_000, is_64=True, claimed=1), "a directory of 9,400,000 bytes"),
+    ],
+    ids=["many", "many by 64 bits", "hidden", "hidden by 64 bits"],
+)
+@pytest.mark.parametrize("comment", [b"", b"x" * 65_535], ids=["", "commented"])
+def test_zip_files_of_too_many_members_are_not_opened(
+    skip_of, monkeypatch, data: bytes, reason: str, comment: bytes
+) -> None:
+    data = data[:-2] + struct.pack("<H", len(comment)) + comment
+    monkeypatch.setattr(zipfile.ZipFile, "_RealGetContents", None)
+    skip = skip_of("a.docx", _local(data))
+    assert reason in skip.reason
+    assert skip.kind == "archive"
+
+
+@pytest.mark.parametrize("is_64", [False, True])
+def test_zip_files_of_many_members_are_opened(skip_of, is_64: bool) -> None:
+    assert "unpack it first" in skip_of("a.zip", _local(_directory(9_999, is_64=is_64))).reason
 
 
 def test_entities_in_a_word_document_are_not_expanded(read, skip_of, make_zip, tmp_path) -> None:

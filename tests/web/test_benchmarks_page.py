@@ -190,7 +190,7 @@ def test_beside_a_training_the_figures_are_said_to_be_low(page: Page, app_home: 
         runs.update(run, state="paused")
         expect(warning).to_be_hidden()
     finally:
-        runs.remove(run)
+        runs.remove(run, by_worker=True)
 
 
 def test_other_programs_are_compared_where_they_are_wanted(page: Page) -> None:

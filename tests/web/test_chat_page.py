@@ -1,4 +1,4 @@
-"""Chat and Write, as a person sees them in a browser."""
+"""Chat, and Write with it, as a person sees them in a browser."""
 
 import re
 from pathlib import Path
@@ -171,7 +171,7 @@ def test_chat_says_why_a_model_of_texts_does_not_answer(page: Page) -> None:
     page.locator(".cllm-menu-row", has_text="story").click()
     expect(page.get_by_text("story continues texts")).to_be_visible()
     expect(page.get_by_text("It has no chat template")).to_be_visible()
-    expect(page.get_by_label("Message", exact=True)).to_have_count(0)
+    expect(page.get_by_label("Message", exact=True)).to_be_hidden()
     page.get_by_role("button", name="Write with it").click()
     expect(page.get_by_label("The text", exact=True)).to_be_visible()
     page.locator(".cllm-switcher").click()

@@ -51,6 +51,19 @@ def finished(desk: Desk, conversation: str, message: Message) -> Message:
     return next(m for m in desk.workspace.conversations.branch(conversation) if m.id == message.id)
 
 
+def seen(desk: Desk, conversation: str) -> Message | None:
+    """The last passage, as the only window that is open knows it."""
+    return next(iter(desk.workspace.conversations.messages(conversation, limit=1).items), None)
+
+
+def keep(desk: Desk, conversation: str, text: str) -> None:
+    desk.keep(conversation, text, seen=seen(desk, conversation))
+
+
+def go_on(desk: Desk, conversation: str, text: str) -> Message:
+    return desk.go_on(conversation, "story", text, seen=seen(desk, conversation))
+
+
 # What is kept
 
 
@@ -105,24 +118,24 @@ def test_nothing_is_changed_by_what_is_refused(desk: Desk) -> None:
 
 def test_a_document_goes_on_where_it_ends(desk: Desk) -> None:
     held = begun(desk, "write", new_seed=False, seed=1)
-    finished(desk, held, desk.go_on(held, "story", "The river "))
+    finished(desk, held, go_on(desk, held, "The river "))
     whole = desk.document(held)
     assert whole.startswith("The river ")
     assert len(whole) > len("The river ")
-    finished(desk, held, desk.go_on(held, "story", whole))
+    finished(desk, held, go_on(desk, held, whole))
     roles = [message.role for message in desk.workspace.conversations.branch(held)]
     assert roles == ["document", "assistant", "assistant"]
 
 
 def test_what_is_taken_back_can_be_brought_back(desk: Desk) -> None:
     held = begun(desk, "write", logit_bias=["#0=-inf"])
-    finished(desk, held, desk.go_on(held, "story", "The river "))
+    finished(desk, held, go_on(desk, held, "The river "))
     one = desk.document(held)
-    finished(desk, held, desk.go_on(held, "story", one))
+    finished(desk, held, go_on(desk, held, one))
     two = desk.document(held)
     desk.take_back(held)
     assert desk.document(held) == one
-    desk.keep(held, one)
+    keep(desk, held, one)
     desk.take_back(held)
     assert desk.document(held) == "The river "
     desk.bring_back(held)
@@ -133,14 +146,14 @@ def test_what_is_taken_back_can_be_brought_back(desk: Desk) -> None:
     desk.bring_back(held)
     assert desk.document(held) == two
     desk.take_back(held)
-    desk.keep(held, one + "mine")
+    keep(desk, held, one + "mine")
     desk.bring_back(held)
     assert desk.document(held) == one + "mine"
 
 
 def test_a_document_without_a_beginning_of_ones_own_is_taken_back_whole(desk: Desk) -> None:
     held = begun(desk, "write", logit_bias=["#0=-inf"])
-    finished(desk, held, desk.go_on(held, "story", ""))
+    finished(desk, held, go_on(desk, held, ""))
     whole = desk.document(held)
     desk.take_back(held)
     assert desk.document(held) == ""
@@ -153,10 +166,10 @@ def test_any_text_survives_a_sheet(desk: Desk) -> None:
     store = desk.workspace.conversations
     kept = store.add(held, "assistant", "one\r\ntwo\rthree")
     # As a browser gives it back, unchanged and with more.
-    desk.keep(held, "one\ntwo\nthree")
+    keep(desk, held, "one\ntwo\nthree")
     assert [m.id for m in store.branch(held)] == [kept.id]
     odd = "\u2028 \u202e \ufeff e\u0301 \U0001f98a \x00 \ud83d half"
-    desk.keep(held, "one\ntwo\nthree" + odd)
+    keep(desk, held, "one\ntwo\nthree" + odd)
     first, second = store.branch(held)
     assert first.id == kept.id
     assert second.text == odd.replace("\ud83d", "\ufffd")
@@ -190,10 +203,10 @@ def test_of_a_long_conversation_only_what_may_fit_is_read(desk: Desk) -> None:
 
 def test_what_a_person_changes_in_a_document_is_theirs_and_the_old_stays(desk: Desk) -> None:
     held = begun(desk, "write")
-    passage = finished(desk, held, desk.go_on(held, "story", "The river "))
-    desk.keep(held, "The river and more")
+    passage = finished(desk, held, go_on(desk, held, "The river "))
+    keep(desk, held, "The river and more")
     assert desk.document(held) == "The river and more"
-    desk.keep(held, "The river and less")
+    keep(desk, held, "The river and less")
     branch = desk.workspace.conversations.branch(held)
     # While it is typed, one passage is rewritten; it does not become one a keystroke.
     assert [(m.role, m.text) for m in branch] == [
@@ -202,18 +215,45 @@ def test_what_a_person_changes_in_a_document_is_theirs_and_the_old_stays(desk: D
     ]
     desk.workspace.conversations.select(held, passage.id)
     assert desk.document(held) == "The river " + passage.text
-    desk.keep(held, "Another beginning")
+    keep(desk, held, "Another beginning")
     assert desk.document(held) == "Another beginning"
+
+
+def test_of_two_windows_on_a_document_none_overwrites_the_words_of_the_other(desk: Desk) -> None:
+    held = begun(desk, "write")
+    store = desk.workspace.conversations
+    first = desk.keep(held, "The river ran", seen=None)
+    # Both have seen the same; each changes it, the other's text not before its eyes.
+    ours = desk.keep(held, "The river rose", seen=first)
+    theirs = desk.keep(held, "The river fell", seen=first)
+    assert ours is not None
+    assert theirs is not None
+    assert desk.document(held) == "The river fell"
+    ours = desk.keep(held, "The river rose high", seen=ours)
+    assert ours is not None
+    assert desk.document(held) == "The river rose high"
+    store.select(held, theirs.id)
+    assert desk.document(held) == "The river fell"
+    # What a window has seen it rewrites, as a window alone does.
+    last = desk.keep(held, "The river froze", seen=theirs)
+    assert last is not None
+    assert (last.id, desk.document(held)) == (theirs.id, "The river froze")
+    store.select(held, ours.id)
+    assert desk.document(held) == "The river rose high"
+    # A text that is there already is not kept twice.
+    num = len(store.tree(held))
+    desk.keep(held, "The river rose high", seen=theirs)
+    assert len(store.tree(held)) == num
 
 
 def test_a_text_is_stopped_within_a_token_and_keeps_what_it_has(desk: Desk) -> None:
     # It can't end by itself.
     held = begun(desk, "write", max_tokens=1_000_000, logit_bias=["#0=-inf"])
-    message = desk.go_on(held, "story", "The mill")
+    message = go_on(desk, held, "The mill")
     running = desk.texts.get(message.id)
     assert running is not None
     with pytest.raises(InputError, match="still being written"):
-        desk.go_on(held, "story", "The mill")
+        go_on(desk, held, "The mill")
     running.stop()
     kept = finished(desk, held, message)
     assert kept.details["finish"] == "cancelled"

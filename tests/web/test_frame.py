@@ -10,7 +10,18 @@ import time
 import httpx
 import pytest
 from playwright.sync_api import expect
-from tests.web.conftest import WIDTHS, entered, is_within_width, open_app, serious, watch
+from tests.web.conftest import (
+    WIDTHS,
+    entered,
+    is_within_width,
+    make_model,
+    open_app,
+    serious,
+    watch,
+)
+
+from cllm.jobs.model_service import note_used, write_defaults
+from cllm.workspace.workspace import Workspace
 
 PAGES = ("/models", "/training", "/chat", "/write", "/inside", "/benchmarks")
 
@@ -118,13 +129,82 @@ def test_page_says_when_the_app_is_gone_and_when_it_is_back(tmp_path, browser):
         tab = entered(browser, running)
         field = tab.get_by_label("Text", exact=True)
         field.fill("Not to be lost.")
+        tab.get_by_label("Name", exact=True).fill("kept")
     told = tab.locator("#popup")
     expect(told).to_be_visible()
     expect(told).to_contain_text("The app does not answer.")
     assert serious(tab) == []
-    with open_app(home, port=int(running.url.rpartition(":")[2])):
+    with open_app(home, port=int(running.url.rpartition(":")[2])) as again:
         expect(told).to_contain_text("The app was started anew.")
         expect(field).to_have_value("Not to be lost.")
+        come_back(tab, again)
+        expect(field).to_have_value("Not to be lost.")
+        expect(tab.get_by_text("15 characters")).to_be_visible()
+        expect(tab.get_by_label("Name", exact=True)).to_have_value("kept")
+        # Once taken away, it stays away.
+        field.fill("")
+        tab.reload()
+        expect(field).to_be_visible()
+        expect(field).to_have_value("")
+    tab.context.close()
+
+
+def come_back(tab, app):
+    """Open the address of an app that was started anew; the old tab is loaded anew then."""
+    tab.evaluate("window.isOld = true")
+    tab.context.new_page().goto(app.link)
+    tab.wait_for_function("!window.isOld && window.socket?.connected")
+    expect(tab.locator("#popup")).to_be_hidden()
+
+
+@pytest.fixture
+def talking(tmp_path):
+    """A home whose model chats."""
+    made = Workspace(tmp_path / "home")
+    make_model(made, "talk", knows_dialogue=True)
+    write_defaults(made, "talk", {"logit_bias": ["#0=-inf"], "max_tokens": 4})
+    note_used(made, "talk")
+    return made.home
+
+
+def test_what_is_said_to_an_app_that_is_gone_stays_and_is_sent_later(talking, browser):
+    with open_app(talking) as running:
+        tab = entered(browser, running)
+        tab.goto("/chat")
+        field = tab.get_by_label("Message", exact=True)
+        field.fill("How is")
+    expect(tab.locator("#popup")).to_be_visible()
+    field.fill("How is the mill?")
+    with open_app(talking, port=int(running.url.rpartition(":")[2])) as again:
+        come_back(tab, again)
+        expect(field).to_have_value("How is the mill?")
+        field.press("Enter")
+        expect(tab.locator(".cllm-said")).to_have_text("How is the mill?")
+        expect(field).to_have_value("")
+        tab.wait_for_url("**/chat?conversation=*")
+        tab.reload()
+        expect(tab.locator(".cllm-said")).to_have_text("How is the mill?")
+        expect(field).to_have_value("")
+    tab.context.close()
+
+
+def test_what_is_written_without_the_app_is_kept_in_its_document(talking, browser):
+    with open_app(talking) as running:
+        tab = entered(browser, running)
+        tab.goto("/write")
+        sheet = tab.get_by_label("The text")
+        sheet.fill("The river ran")
+        tab.wait_for_url("**/write?conversation=*")
+    expect(tab.locator("#popup")).to_be_visible()
+    sheet.fill("The river ran past the mill.")
+    held = tab.url.rpartition("=")[2]
+    with open_app(talking, port=int(running.url.rpartition(":")[2])) as again:
+        come_back(tab, again)
+        expect(sheet).to_have_value("The river ran past the mill.")
+        tab.wait_for_timeout(2000)
+        expect(sheet).to_have_value("The river ran past the mill.")
+        branch = Workspace(talking).conversations.branch(held)
+        assert "".join(part.text for part in branch) == "The river ran past the mill."
     tab.context.close()
 
 

@@ -1,6 +1,8 @@
 """Look inside: what lies near a token, what gates learned, and the vocabulary on a spiral."""
 
 import math
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Page, expect
 from tests.random_models import random_weights
-from tests.web.conftest import WIDTHS, is_within_width, serious
+from tests.web.conftest import WIDTHS, App, is_within_width, serious
 
 from cllm.config import GenerateSettings
 from cllm.errors import InputError
@@ -20,6 +22,7 @@ from cllm.jobs.beam import BeamSettings, find_beams
 from cllm.jobs.gates import learned_gates
 from cllm.jobs.inspect import inspect
 from cllm.jobs.knowledge import expected_bits, known_spiral, surprise_bits
+from cllm.jobs.model_service import note_used
 from cllm.jobs.neighbours import nearest_tokens, plane
 from cllm.model import ModelSpec, save_model
 from cllm.model.mechanisms.gamma import Gamma
@@ -337,6 +340,34 @@ def test_each_view_shows_the_model_in_use(page: Page) -> None:
     expect(page.get_by_role("img", name="ulam spiral of 290 tokens")).to_be_visible()
     page.get_by_role("tab", name="Gates").click()
     expect(page.get_by_role("img", name="gamma weight")).to_be_visible()
+
+
+def test_what_a_person_wrote_outlives_a_change_of_the_model(page: Page, app: App) -> None:
+    make(Workspace(app.home), "plain")
+    try:
+        page.goto("/inside?show=roots")
+        expect(page.get_by_text("The largest families")).to_be_visible()
+        page.get_by_label("A word", exact=True).fill("river")
+        page.get_by_role("tab", name="Near in meaning").click()
+        page.get_by_label("A word or token").fill(" mill")
+        page.get_by_role("tab", name="Reading a text").click()
+        page.get_by_label("A text for the model to read").fill("The mill stood still.")
+        switcher = page.get_by_role("button", name=re.compile("Model in use"))
+        switcher.click()
+        page.locator(".q-menu .q-item").filter(has=page.get_by_text("plain", exact=True)).click()
+        expect(page.get_by_text("What plain expects")).to_be_visible()
+        field = page.get_by_label("A text for the model to read")
+        expect(field).to_have_value("The mill stood still.")
+        expect(page.frame_locator("iframe").locator("body")).to_contain_text("still")
+        page.get_by_role("tab", name="Near in meaning").click()
+        expect(page.get_by_label("A word or token")).to_have_value(" mill")
+        page.get_by_role("tab", name="Roots and primes").click()
+        expect(page.get_by_label("A word", exact=True)).to_have_value("river")
+        expect(page.get_by_text("The largest families")).to_be_visible()
+        expect(page.locator(".cllm-word")).to_have_text("river")
+    finally:
+        shutil.rmtree(app.home / "models" / "plain")
+        note_used(Workspace(app.home), "gated")
 
 
 def test_the_reading_is_dark_where_the_app_is(page: Page) -> None:

@@ -10,6 +10,9 @@ import pytest
 from playwright.sync_api import expect
 from tests.web.conftest import PATIENCE_MS, serious
 
+from cllm.jobs.model_service import delete_model, duplicate_model, list_trash, remove_deleted
+from cllm.workspace.workspace import Workspace
+
 LONG_MS = 3 * PATIENCE_MS
 
 
@@ -80,9 +83,9 @@ def test_the_deleted_are_listed_brought_back_or_removed_for_good(model, models, 
     trash.click()
     dialog = models.get_by_role("dialog")
     rows = dialog.locator("li", has_text="tales-2")
+    expect(rows.first).to_contain_text("kB")
     known = rows.count()
     assert known >= 2
-    expect(rows.first).to_contain_text("kB")
     assert serious(models, ".q-dialog") == []
     rows.first.get_by_role("button", name="Bring back tales-2").click()
     expect(card(models, "tales-2")).to_be_visible()
@@ -100,6 +103,21 @@ def test_the_deleted_are_listed_brought_back_or_removed_for_good(model, models, 
     expect(trash).to_be_hidden()
     assert not any((app.home / "trash").iterdir())
     assert (app.home / "models" / "tales-2").is_dir()
+
+
+def test_what_is_deleted_while_somebody_is_asked_stays_in_the_trash(model, models, app):
+    workspace = Workspace(app.home)
+    delete_model(workspace, duplicate_model(workspace, model).name)
+    models.reload()
+    models.get_by_role("button", name=re.compile("Deleted models")).click()
+    models.get_by_role("dialog").get_by_role("button", name="Remove all for good").click()
+    question = models.get_by_role("dialog").filter(has_text="can't be undone")
+    expect(question).to_be_visible()
+    later = delete_model(workspace, duplicate_model(workspace, model).name)
+    question.get_by_role("button", name="Remove", exact=True).click()
+    expect(models.get_by_role("button", name="Deleted models (1)")).to_be_visible()
+    assert list_trash(workspace) == [later]
+    assert remove_deleted(workspace, [later.id]) == 1
 
 
 def test_a_disk_too_full_for_the_trash_asks_before_it_removes_for_good(model, models, app):

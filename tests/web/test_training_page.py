@@ -97,6 +97,47 @@ def test_files_are_taken_in_and_others_refused(model, page, tmp_path):
     expect(files).to_have_count(0)
 
 
+def test_training_does_not_start_without_files_that_are_on_their_way(model, app, page, tmp_path):
+    def runs():
+        return sorted((app.home / "runs").glob("*"))
+
+    first, second = tmp_path / "first.md", tmp_path / "second.md"
+    first.write_text(tales(seed=3), encoding="utf-8")
+    second.write_text(tales(seed=4), encoding="utf-8")
+    page.goto("/training?new=true")
+    page.get_by_role("tab", name="Files").click()
+    place = page.locator(".cllm-drop input[type=file]")
+    files = page.locator(".cllm-files li")
+    place.set_input_files(first)
+    expect(files).to_have_count(1)
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/api/uploads*", hold)
+    place.set_input_files(second)
+    expect(page.locator(".cllm-drop .q-spinner")).to_be_visible()
+    before = runs()
+    alert = page.get_by_role("alert").filter(has_text="Files are still being taken in")
+    for button in ("See the proposal", "Start training"):
+        page.get_by_role("button", name=button).click()
+        expect(page.locator(".cllm-answer").filter(has=alert)).to_be_visible()
+    assert runs() == before
+    held[0].continue_()
+    expect(files).to_have_count(2)
+    # One that fails is no longer waited for either.
+    third = tmp_path / "third.md"
+    third.write_text(tales(seed=5), encoding="utf-8")
+    place.set_input_files(third)
+    expect(page.locator(".cllm-drop .q-spinner")).to_be_visible()
+    held[1].abort()
+    expect(page.locator(".cllm-drop .q-spinner")).to_have_count(0)
+    page.get_by_label("Name", exact=True).fill("bad/name")
+    page.get_by_role("button", name="See the proposal").click()
+    expect(page.locator(".cllm-answer")).to_contain_text("can't be the name of a model")
+
+
 def test_long_text_is_taken_in_whole(model, app, page):
     text = tales(lines=40_000)
     assert len(text) > 1_200_000

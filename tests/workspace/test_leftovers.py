@@ -71,7 +71,7 @@ def test_what_was_put_aside_comes_back_unless_it_was_replaced(workspace, tmp_pat
         pass
     root = workspace.models.root
     for name in ("lost", "replaced"):
-        aside = root / f".{name}.old.{child.pid}-abcdefgh" / name
+        aside = root / f".{name}~old.{child.pid}-abcdefgh" / name
         aside.mkdir(parents=True)
         (aside / "config.json").write_text("old")
     (root / "replaced").mkdir()
@@ -119,6 +119,66 @@ def test_what_was_replaced_or_deleted_stays_in_the_trash(workspace):
     assert workspace.trash.lent() == []
     clear_leftovers(workspace.home)
     assert workspace.models.names() == ["a"] and len(workspace.trash.list()) == 2
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from cllm.workspace.workspace import Workspace
+def half(folder, *_, **__):
+    next(path for path in Path(folder).rglob("*") if path.is_file()).unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+shutil.rmtree = half
+workspace = Workspace(Path(sys.argv[1]))
+room, name = workspace.home / sys.argv[2], sys.argv[3]
+{"trash": lambda: workspace.trash.purge(days=0.0),
+ "trash-back": lambda: workspace.trash.take(name, workspace.models.root / "m"),
+ "models": lambda: workspace.models.remove(name),
+ "uploads": lambda: workspace.uploads.remove(name),
+ "runs": lambda: workspace.runs.remove(name)}[sys.argv[4]]()
+"""
+
+
+def make_in(workspace, work):
+    """Something large in a room of the workspace; returns its name."""
+    if work == "uploads":
+        arrival = workspace.uploads.begin("a.txt", limit_bytes=100)
+        arrival.write(b"text")
+        return arrival.keep("text").id
+    if work == "runs":
+        run = workspace.runs.create("m", {})
+        workspace.runs.update(run.id, state="finished")
+        write_json(run.folder / "result.json", {})
+        return run.id
+    # With an ending, and a file in it, that what is put aside to be swapped in has, too.
+    with write_folder(workspace.models.root / "m.old") as folder:
+        write_json(folder / "config.json", {"hidden_size": 8})
+        write_json(folder / "m", {})
+    if work == "models":
+        return "m.old"
+    return workspace.trash.put("model", "m", workspace.models.path("m.old")).id
+
+
+@pytest.mark.parametrize("work", ["trash", "trash-back", "models", "uploads", "runs"])
+def test_what_was_being_removed_by_a_killed_process_goes(workspace, work):
+    name, room = make_in(workspace, work), work.removesuffix("-back")
+    command = [sys.executable, "-c", KILLED, str(workspace.home), room, name, work]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    # Nobody meets the half of it.
+    assert not (workspace.home / room / name).exists()
+    assert list(workspace.runs.list()) == list(workspace.trash.list()) == []
+    assert clear_leftovers(workspace.home) == 1
+    assert list((workspace.home / room).iterdir()) == []
+    assert workspace.models.names() == (["m"] if work == "trash-back" else [])
+
+
+def test_an_entry_of_the_trash_without_its_folder_goes_after_a_day(workspace):
+    place = workspace.trash.root / ("a" * 32)
+    write_json(place / "record.json", {"version": 1})
+    assert clear_leftovers(workspace.home) == 0
+    os.utime(place, (1_000_000_000, 1_000_000_000))
+    assert clear_leftovers(workspace.home) == 1
+    assert list(workspace.trash.root.iterdir()) == []
 
 
 def test_hidden_things_of_others_stay(workspace):

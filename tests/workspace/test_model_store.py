@@ -107,6 +107,33 @@ def test_a_truncated_file_shows_in_the_list(workspace: Workspace) -> None:
     assert record.problem == "model.safetensors is truncated or altered"
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["[1]", "3", '{"w": []}', '{"w": {"shape": [Infinity]}}', "[" * 200_000, "\xff"],
+    ids=["list", "number", "no shape", "endless", "deep", "no text"],
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "training.json", "manifest.json"])
+def test_one_odd_file_does_not_hide_the_other_models(
+    workspace: Workspace, name: str, header: str
+) -> None:
+    _make(workspace, "good")
+    data = header.encode("latin-1")
+    if name == "model.safetensors":
+        data = struct.pack("<Q", len(data)) + data
+    (_make(workspace, "odd") / name).write_bytes(data)
+    good, odd = workspace.models.list()
+    assert (good.name, good.num_parameters, good.problem) == ("good", 300 * 64, None)
+    assert odd.name == "odd" and (odd.problem or name == "training.json")
+    assert odd.num_parameters == (None if name == "model.safetensors" else 300 * 64)
+
+
+def test_figures_that_are_no_numbers_are_not_shown(workspace: Workspace) -> None:
+    for number, text in enumerate(["NaN", "-Infinity", "1" + "0" * 400, "true", '"2.5"']):
+        path = _make(workspace, f"m{number}") / "training.json"
+        path.write_text(f'{{"figures": {{"val_bits_per_byte": {text}}}}}')
+    assert [record.val_bits_per_byte for record in workspace.models.list()] == [None] * 5
+
+
 def test_a_missing_model_names_the_nearest(workspace: Workspace) -> None:
     _make(workspace, "stories")
     with pytest.raises(NotFoundError, match="Did you mean stories"):

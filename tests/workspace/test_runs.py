@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cllm.errors import NotFoundError
+from cllm.errors import CllmError, ExistsError, NotFoundError
 from cllm.workspace.runs import RunStore
 from cllm.workspace.workspace import Workspace
 
@@ -93,11 +94,42 @@ def test_a_run_whose_process_was_killed_is_shown_as_interrupted(tmp_path: Path) 
 
 
 def test_a_removed_run_is_gone_from_the_list_and_the_disk(runs: RunStore) -> None:
-
     kept, removed = runs.create("kept", {}), runs.create("removed", {})
     (removed.folder / "metrics.jsonl").write_text("{}\n")
+    runs.update(removed.id, state="finished")
     runs.remove(removed.id)
     assert [record.id for record in runs.list()] == [kept.id]
     assert not removed.folder.exists()
     with pytest.raises(NotFoundError):
         runs.remove(removed.id)
+
+
+def test_a_run_is_not_removed_while_it_is_at_work_but_by_its_worker(runs: RunStore) -> None:
+    run = runs.create("m", {})
+    with pytest.raises(ExistsError, match="at work") as caught:
+        runs.remove(run.id)
+    assert caught.value.hint == "Stop it first."
+    assert run.folder.is_dir() and runs.get(run.id).is_active
+    runs.remove(run.id, by_worker=True)
+    assert list(runs.list()) == [] and not run.folder.exists()
+    other = runs.create("m", {})
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        runs.hand_over(other.id, child.pid)
+        with pytest.raises(ExistsError, match="at work"):
+            runs.remove(other.id, by_worker=True)
+    runs.remove(other.id)
+
+
+def test_a_run_whose_row_stays_keeps_its_folder(runs: RunStore) -> None:
+    run = runs.create("m", {})
+    runs.update(run.id, state="finished")
+    (run.folder / "result.json").write_text("{}")
+    with sqlite3.connect(runs.root.parent / "cllm.db") as database:
+        database.execute(
+            "CREATE TRIGGER refuse BEFORE DELETE ON runs BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    with pytest.raises(CllmError):
+        runs.remove(run.id)
+    assert runs.get(run.id).state == "finished"
+    assert [path.name for path in run.folder.iterdir()] == ["result.json"]
+    assert list(runs.root.iterdir()) == [run.folder]

@@ -1,6 +1,9 @@
 """The trash, what was handed in, and what is remembered."""
 
+import errno
 import os
+import subprocess
+import sys
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -49,6 +52,49 @@ def test_the_trash_is_emptied_by_age(workspace):
     with pytest.raises(NotFoundError):
         workspace.trash.get(old.id)
     assert list(workspace.trash.root.iterdir()) == []
+
+
+def test_what_a_living_process_borrows_is_neither_shown_nor_removed(workspace):
+    folder = make_folder(workspace, "a")
+    lent = workspace.trash.put("model", "a", folder, lender=os.getpid())
+    assert list(workspace.trash.list()) == []
+    assert workspace.trash.purge(days=0.0) == workspace.trash.remove([lent.id]) == 0
+    assert workspace.trash.get(lent.id) == lent
+    assert list(workspace.trash.lent()) == [(lent, os.getpid())]
+    workspace.trash.settle(lent.id)
+    assert list(workspace.trash.list()) == [lent]
+    assert list(workspace.trash.lent()) == []
+
+
+def test_what_a_dead_process_has_borrowed_is_shown(workspace):
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        pass
+    entry = workspace.trash.put("model", "a", make_folder(workspace, "a"), lender=child.pid)
+    assert list(workspace.trash.list()) == [entry]
+    assert workspace.trash.purge(days=0.0) == 1
+
+
+def test_only_the_entries_that_are_named_are_removed(workspace):
+    one, other = (workspace.trash.put("model", n, make_folder(workspace, n)) for n in "ab")
+    assert workspace.trash.remove([one.id, "../models", "0" * 32]) == 1
+    assert list(workspace.trash.list()) == [other]
+
+
+def test_a_link_to_a_folder_elsewhere_comes_back_as_one(workspace):
+    far = workspace.home / "far"
+    far.mkdir(parents=True)
+    (far / "config.json").write_text("{}")
+    link = workspace.home / "models" / "linked"
+    link.parent.mkdir()
+    link.symlink_to("../far")
+    entry = workspace.trash.put("model", "linked", link)
+    assert not link.is_symlink()
+    assert list(workspace.trash.list()) == [entry]
+    workspace.trash.take(entry.id, link)
+    assert link.is_symlink() and (link / "config.json").read_text() == "{}"
+    entry = workspace.trash.put("model", "linked", link)
+    assert workspace.trash.purge(days=0.0) == 1
+    assert (far / "config.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize("odd", ODD_IDS)
@@ -136,6 +182,16 @@ def test_what_never_arrived_is_swept_up(workspace):
     assert workspace.uploads.purge(days=2.0) == 1
     assert list(workspace.uploads.list()) == [record]
     assert [path.name for path in workspace.uploads.root.iterdir()] == [record.id]
+
+
+def test_an_upload_that_can_not_begin_leaves_nothing(workspace, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        workspace.uploads.begin("a.txt", limit_bytes=10)
+    assert list(workspace.uploads.root.iterdir()) == []
 
 
 def test_a_record_that_points_elsewhere_is_held_to_its_folder(workspace):

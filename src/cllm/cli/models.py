@@ -126,7 +126,7 @@ def trash(
     json: JsonFlag = False,
 ) -> None:
     """List the models that the app deleted or replaced; they are kept for 30 days."""
-    from cllm.jobs.model_service import list_trash, purge_models
+    from cllm.jobs.model_service import list_trash, remove_deleted
 
     output = Output(as_json=json)
     workspace = open_workspace()
@@ -135,7 +135,7 @@ def trash(
         total = size(sum(entry.num_bytes for entry in entries))
         if not yes and not output.confirm(f"Remove {len(entries)} deleted models ({total})?"):
             raise CllmError("the trash was not emptied", hint="Say so with --yes.")
-        removed = purge_models(workspace, days=0.0)
+        removed = remove_deleted(workspace, [entry.id for entry in entries])
         output.print(f"Removed {removed}, {total}.")
         output.result({"removed": removed})
         return

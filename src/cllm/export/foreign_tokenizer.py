@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -13,6 +14,7 @@ from cllm.model import ModelSpec
 from cllm.text.tokenizers import Tokenizer
 from cllm.text.tokenizers.alphabet import EOS, EOS_ID
 from cllm.text.tokenizers.foreign import Foreign, begin_ids, require_readable
+from cllm.text.tokenizers.foreign_parts import require_bounded
 
 if TYPE_CHECKING:
     import tokenizers
@@ -79,6 +81,7 @@ def make_tokenizer(
     if not 0 <= largest < vocab_size:
         message = f"the tokeniser has ids up to {largest:,}, the model rows for {vocab_size:,}"
         raise IntegrityError(message)
+    require_bounded(json.loads(backend.to_str()))
     named = [kind_ for kind_ in get_args(TokenizerKind) if kind_ == kind]
     is_dense = len(ids) == backend.get_vocab_size() == vocab_size
     is_ours = named and is_dense and backend.token_to_id(EOS) == EOS_ID

@@ -55,8 +55,9 @@ def logit_bias(items: tuple[str, ...], tokenizer: Tokenizer) -> dict[int, float]
 
 def _token_id(token: str, tokenizer: Tokenizer) -> int:
     if token.startswith("#") and token[1:].isdecimal():
-        if int(token[1:]) >= tokenizer.vocab_size:
-            message = f"there is no token {token[1:]}: they end at {tokenizer.vocab_size - 1}"
+        # So many digits no vocabulary needs, and Python reads only some thousands.
+        if len(token) > 12 or int(token[1:]) >= tokenizer.vocab_size:
+            message = f"there is no token {token[1:13]}: they end at {tokenizer.vocab_size - 1}"
             raise SettingsError(message, where=_WHERE)
         return int(token[1:])
     # A token is found by what it spells: encoding might cut the same text otherwise.

@@ -5,6 +5,7 @@ Which tokens may come next is found by llguidance, from the bytes that each toke
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 Form = Literal["json schema", "grammar", "regex"]
+_BLANKS = r"( ?|\n[ \t]{0,16})"
 _FORMATS = {"json schema": "json_schema", "grammar": "grammar", "regex": "regex"}
 
 
@@ -45,6 +47,8 @@ class Grammar:
         self._tokenizer = llguidance.LLTokenizer(
             words, n_vocab=vocab_size, eos_token=tokenizer.eos_id
         )
+        if form == "json schema":
+            text = _with_few_blanks(text)
         try:
             grammar = llguidance.grammar_from(_FORMATS[form], text)  # type: ignore[arg-type]
         except Exception as error:  # the library raises many kinds
@@ -58,6 +62,20 @@ class Grammar:
     def begin(self) -> Constraint:
         """The same form for one more text."""
         return Constraint(self._first.deep_copy(), self._vocab_size, self.where)
+
+
+def _with_few_blanks(schema: str) -> str:
+    """A schema in which blanks between JSON's signs are a space, or a line break and an indent.
+
+    JSON allows any number, and a model that has learned little would write nothing else.
+    """
+    try:
+        value = json.loads(schema)
+    except ValueError:
+        return schema
+    if not isinstance(value, dict) or "x-guidance" in value:
+        return schema
+    return json.dumps({**value, "x-guidance": {"whitespace_pattern": _BLANKS}})
 
 
 class Constraint:

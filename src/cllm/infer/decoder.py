@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from cllm.native.observation import EVERYTHING as EVERYTHING
+from cllm.native.observation import Kept as Kept
 from cllm.native.observation import Observation as Observation
 from cllm.native.stream import Feed, Stream
 
@@ -66,5 +68,10 @@ class Decoder(Feeds, Protocol):
         another thread may write, ends it within a token. Returns the number of steps.
         """
 
-    def observe(self, ids: Int32[np.ndarray, " T"]) -> Observation:
-        """What the model computes from a text that stands alone; T is at most the context."""
+    def observe(
+        self, ids: Int32[np.ndarray, " T"], *, keep: Collection[Kept] = EVERYTHING
+    ) -> Observation:
+        """What the model computes from a text that stands alone; T is at most the context.
+
+        Only what is to be kept takes memory.
+        """

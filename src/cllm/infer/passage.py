@@ -68,7 +68,8 @@ class Passage:
 
     Of a prompt longer than the context only the end is seen (`windowed`). `text` holds whole
     characters only, without the prompt and without the stop string that may have ended it;
-    `ids` its tokens; `scores` each token's, when `num_alternatives` is given. `finish` is None
+    `ids` its tokens; `scores` each token's, when `num_alternatives` is given, and `end_score` that
+    of the end-of-text token, where one was chosen. `finish` is None
     until it ends: by max_tokens, the end-of-text token, a stop string, because its `constraint`
     lets nothing follow, by `cancel`, or by `error`. The same seed and `sample` give the same
     text, whatever else is written at the time. Raises: SettingsError.
@@ -89,6 +90,7 @@ class Passage:
         self.text = ""
         self.ids: list[int] = []
         self.scores: list[TokenScore] = []
+        self.end_score: TokenScore | None = None
         self.finish: Finish | None = None
         self.error: Exception | None = None
         self.windowed = len(prompt_ids) > decoder.context
@@ -96,7 +98,9 @@ class Passage:
         self.constraint = constraint
         self.stream: Stream | None = None
         self._tokenizer, self._max_tokens = tokenizer, settings.max_tokens
-        self._num_alternatives = num_alternatives
+        self._num_alternatives = (
+            None if num_alternatives is None else min(num_alternatives, decoder.vocab_size)
+        )
         # What comes next is not known before the token is: a form is checked token by token.
         self._drafting = drafting if constraint is None else NO_DRAFTING
         self._choice = make_choice(settings, tokenizer, decoder.vocab_size)
@@ -105,7 +109,8 @@ class Passage:
         self._random = np.random.default_rng([settings.seed, sample])
         self._all = [int(token) for token in prompt_ids[-decoder.context :]]
         self._num_taken, self._num_chosen = 0, 0
-        counts = np.bincount(np.asarray(prompt_ids, np.int64), minlength=decoder.vocab_size)
+        # Of those alone that are seen: a prompt may be a book.
+        counts = np.bincount(np.asarray(self._all, np.int64), minlength=decoder.vocab_size)
         self._seen = counts.astype(np.int32)
         self._written: Int32[np.ndarray, " V"] = np.zeros(decoder.vocab_size, np.int32)
 
@@ -215,12 +220,17 @@ class Passage:
             )
             for other, score in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
-        return TokenScore(token_id, decode([token_id]), float(stream.logprobs[place]), tuple(known))
+        # As exact as those of the likeliest, so that a token has one log-probability.
+        value = float(np.float32(stream.logprobs[place]))
+        return TokenScore(token_id, decode([token_id]), value, tuple(known))
 
     def _look_for_the_end(self, stream: Stream) -> str:
         if self.is_cancelled:
             return self._end("cancelled")
         if stream.finish == "eos":
+            if self._num_alternatives is not None:
+                eos_id = self._tokenizer.eos_id
+                self.end_score = self._score(eos_id, stream, len(stream.ids))
             return self._end("end of text")
         if stream.finish == "stuck":
             hint = "Take back some of the bias and penalties; else train the model anew."

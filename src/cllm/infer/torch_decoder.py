@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int32
 from torch import Tensor
 
 from cllm.infer import writing
-from cllm.infer.decoder import Observation
+from cllm.infer.decoder import EVERYTHING, Kept, Observation
 from cllm.infer.torch_observation import observe
 from cllm.model import KeyValueCache, Transformer, load_model
 from cllm.native.stream import Feed, Stream
@@ -162,6 +162,8 @@ class TorchDecoder:
         """Choose token after token for all streams, until one ends or the time is over."""
         return writing.write(self, streams, max_seconds=max_seconds, cancelled=cancelled)
 
-    def observe(self, ids: Int32[np.ndarray, " T"]) -> Observation:
+    def observe(
+        self, ids: Int32[np.ndarray, " T"], *, keep: Collection[Kept] = EVERYTHING
+    ) -> Observation:
         """What the model computes from a text that stands alone; T is at most the context."""
-        return observe(self.model, ids)
+        return observe(self.model, ids, keep=keep)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,27 +13,29 @@ from jaxtyping import Int32
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cllm.infer.decoder import Observation
+from cllm.infer.decoder import EVERYTHING, Kept, Observation
 from cllm.model import Transformer
 
 
 @torch.inference_mode()
-def observe(model: Transformer, ids: Int32[np.ndarray, " T"]) -> Observation:
+def observe(
+    model: Transformer, ids: Int32[np.ndarray, " T"], *, keep: Collection[Kept] = EVERYTHING
+) -> Observation:
     """Hidden states, attention, matrix inputs and logits of one pass over at most a context.
 
     On the CPU, where attention is computed as product, softmax, product. Raises: ValueError.
     """
     if not 1 <= len(ids) <= model.spec.context:
         raise ValueError(f"{len(ids)} tokens are not between 1 and the context")
-    seen = _Seen(model)
+    seen, spec = _Seen(model, keep), model.spec
     with ExitStack() as stack:
         for handle in seen.hooks():
             stack.callback(handle.remove)
         logits = model(torch.from_numpy(ids.astype(np.int64))[None])[0]
     return Observation(
-        hidden=np.stack([_array(rows) for rows in seen.hidden]),
-        attention=np.stack([_array(weights) for weights in seen.attention]),
-        logits=_array(logits),
+        hidden=_stack(seen.hidden, (spec.layers + 1, 0, spec.width)),
+        attention=_stack(seen.attention, (spec.layers, spec.heads, 0, 0)),
+        logits=_array(logits if "logits" in keep else logits[:0]),
         inputs={name: _array(rows) for name, rows in seen.inputs.items()},
     )
 
@@ -42,36 +44,46 @@ def _array(values: Tensor) -> np.ndarray:
     return values.float().numpy().copy()
 
 
+def _stack(values: Sequence[Tensor], empty: tuple[int, ...]) -> np.ndarray:
+    return np.stack([_array(each) for each in values]) if values else np.zeros(empty, np.float32)
+
+
 class _Seen:
     """What the hooks have taken down so far."""
 
-    def __init__(self, model: Transformer) -> None:
-        self._model = model
+    def __init__(self, model: Transformer, keep: Collection[Kept]) -> None:
+        self._model, self._keep = model, keep
         self.hidden: list[Tensor] = []
         self.attention: list[Tensor] = []
         self.inputs: dict[str, Tensor] = {}
 
     def hooks(self) -> list[torch.utils.hooks.RemovableHandle]:
-        model = self._model
         handles: list[torch.utils.hooks.RemovableHandle] = []
-        blocks: Sequence[Any] = list(model.blocks)
-        for number, block in enumerate(blocks):
-            name, mixing = f"blocks.{number}", block.feed_forward
-            handles += [
-                block.register_forward_pre_hook(lambda _, args: self.hidden.append(args[0][0])),
-                *self._around(block.attention, f"{name}.attention.qkv.weight"),
-                self._input_of(block.attention.out, f"{name}.attention.out.weight"),
-                self._input_of(mixing.gate_up, f"{name}.feed_forward.gate_up.weight"),
-                self._input_of(mixing.down, f"{name}.feed_forward.down.weight"),
-            ]
-        head = "embedding.weight" if model.head is None else "head.weight"
-        handles += [
-            model.norm.register_forward_pre_hook(lambda _, args: self.hidden.append(args[0][0])),
-            model.norm.register_forward_hook(
-                lambda _, __, made: self.inputs.__setitem__(head, made[0])
-            ),
-        ]
+        blocks: Sequence[Any] = list(self._model.blocks)
+        if "hidden" in self._keep:
+            handles += [self._hidden_before(module) for module in (*blocks, self._model.norm)]
+        if "attention" in self._keep or "inputs" in self._keep:
+            for number, block in enumerate(blocks):
+                handles += self._around(block.attention, f"blocks.{number}.attention.qkv.weight")
+        if "inputs" in self._keep:
+            for number, block in enumerate(blocks):
+                name, mixing = f"blocks.{number}", block.feed_forward
+                handles += [
+                    self._input_of(block.attention.out, f"{name}.attention.out.weight"),
+                    self._input_of(mixing.gate_up, f"{name}.feed_forward.gate_up.weight"),
+                    self._input_of(mixing.down, f"{name}.feed_forward.down.weight"),
+                ]
+            handles.append(self._input_of_head())
         return handles
+
+    def _hidden_before(self, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        return module.register_forward_pre_hook(lambda _, args: self.hidden.append(args[0][0]))
+
+    def _input_of_head(self) -> torch.utils.hooks.RemovableHandle:
+        name = "embedding.weight" if self._model.head is None else "head.weight"
+        return self._model.norm.register_forward_hook(
+            lambda _, __, made: self.inputs.__setitem__(name, made[0])
+        )
 
     def _input_of(self, module: nn.Module, name: str) -> torch.utils.hooks.RemovableHandle:
         return module.register_forward_pre_hook(
@@ -90,8 +102,10 @@ class _Seen:
             mode = modes.pop()
             mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             assert mode.weights is not None and mode.read is not None
-            self.attention.append(mode.weights[0])
-            self.inputs[name] = mode.read[0]
+            if "attention" in self._keep:
+                self.attention.append(mode.weights[0])
+            if "inputs" in self._keep:
+                self.inputs[name] = mode.read[0]
 
         return [
             attention.register_forward_pre_hook(enter),

@@ -46,6 +46,10 @@ def append(stream: Stream, logits: Float32[np.ndarray, " V"]) -> None:
         written=stream.written,
         mask=stream.mask,
     )
+    if token_id >= 0 and stream.num_alternatives is not None:
+        scores = samplers.log_softmax(logits.astype(np.float64))
+        stream.logprobs.append(float(scores[token_id]))
+        stream.alternatives.append(samplers.likeliest(logits, stream.num_alternatives))
     if token_id < 0 or token_id == stream.eos_id:
         stream.pending, stream.finish = [], "eos" if token_id >= 0 else "stuck"
         return
@@ -53,9 +57,5 @@ def append(stream: Stream, logits: Float32[np.ndarray, " V"]) -> None:
     stream.ids.append(token_id)
     stream.seen[token_id] += 1
     stream.written[token_id] += 1
-    if stream.num_alternatives is not None:
-        scores = samplers.log_softmax(logits.astype(np.float64))
-        stream.logprobs.append(float(scores[token_id]))
-        stream.alternatives.append(samplers.likeliest(logits, stream.num_alternatives))
     if len(stream.ids) == stream.max_tokens:
         stream.finish = "length"

@@ -199,8 +199,12 @@ class Chat:
         self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False
     ) -> str:
         assert self.format is not None
-        template = self.format.chat_template
-        return render_chat(template, messages, add_generation_prompt=add_generation_prompt)
+        return render_chat(
+            self.format.chat_template,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            eos_token=self._writer.tokenizer.eos_token,
+        )
 
     def _tell_full(self, what: str) -> None:
         if not self._has_told_full:

@@ -83,8 +83,9 @@ def run_command(
             message = f"`cllm {arguments[0]}` took longer than {timeout_s:,.0f} s and was ended"
             raise CllmError(message, hint="Try it with less text, or in a terminal.") from None
         finally:
+            # Those that it started hold its pipes, too.
             if process.poll() is None:
-                process.kill()
+                _end_all(process)
             told.join()
             output.join()
     if process.returncode == 0:
@@ -136,6 +137,17 @@ def _detached() -> dict[str, Any]:
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
         return {"creationflags": flags | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
     return {"start_new_session": True}
+
+
+def _end_all(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it started."""
+    children: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
 
 
 def _give_way(pid: int) -> None:

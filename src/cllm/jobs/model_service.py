@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,11 @@ def list_trash(workspace: Workspace) -> list[TrashEntry]:
     return list(workspace.trash.list())
 
 
+def remove_deleted(workspace: Workspace, entries: Collection[str]) -> int:
+    """Remove for good these of the deleted models and no others; how many. Raises: StorageError."""
+    return workspace.trash.remove(entries)
+
+
 def purge_models(workspace: Workspace, *, days: float = 30.0) -> int:
     """Remove for good the models that were deleted longer ago; how many."""
     return workspace.trash.purge(days=days)
@@ -226,21 +231,29 @@ def replacing(workspace: Workspace, name: str, *, overwrite: bool) -> Iterator[T
         entry = _delete(workspace, name, lender=os.getpid())
     try:
         yield entry
-        if entry is not None:
-            with contextlib.suppress(CllmError):
-                workspace.trash.settle(entry.id)
     except BaseException:
-        if entry is not None and not store.exists(name):
-            workspace.trash.take(entry.id, store.root / name)
+        if entry is not None:
+            _give_back(workspace, entry)
         raise
+    if entry is not None:
+        with contextlib.suppress(CllmError):
+            workspace.trash.settle(entry.id)
+
+
+def _give_back(workspace: Workspace, entry: TrashEntry) -> None:
+    """End a loan after an error, which is what is to be told of, whatever happens here."""
+    with contextlib.suppress(CllmError, OSError):
+        if not workspace.models.exists(entry.name):
+            workspace.trash.take(entry.id, workspace.models.root / entry.name)
+            return
+    # Where it can't go back it is found in the trash.
+    with contextlib.suppress(CllmError, OSError):
+        workspace.trash.settle(entry.id)
 
 
 def _delete(workspace: Workspace, name: str, *, lender: int | None) -> TrashEntry:
     folder = workspace.models.path(name)
     _refuse_in_use(workspace, name)
-    if folder.is_symlink():
-        # Its files lie elsewhere and belong to somebody else.
-        folder = folder.absolute()
     return workspace.trash.put("model", name, folder, lender=lender)
 
 
@@ -249,7 +262,9 @@ def _card(workspace: Workspace, name: str, last_used: str | None) -> ModelCard:
     training = _leniently(lambda: read_training(record.path))
     run = workspace.home / "runs" / Path(record.run).name if record.run else None
     result = (read_result(run) if run else None) or {}
-    sources = training.get("sources") or _sources(run)
+    sources = training.get("sources")
+    if not isinstance(sources, list) or not sources:
+        sources = _sources(run)
     train_bytes = training.get("train_bytes")
     return ModelCard(
         name=name,
@@ -265,8 +280,8 @@ def _card(workspace: Workspace, name: str, last_used: str | None) -> ModelCard:
         run=record.run,
         sources=tuple(str(source) for source in sources),
         train_bytes=train_bytes if isinstance(train_bytes, int) else None,
-        prompt=result.get("prompt"),
-        sample=result.get("last_sample"),
+        prompt=_text(result.get("prompt")),
+        sample=_text(result.get("last_sample")),
         is_last_used=name == last_used,
     )
 
@@ -280,6 +295,10 @@ def _sources(run: Path | None) -> list[str]:
     except (CllmError, OSError):
         return []
     return [Path(place).name for place in request.places] or [request.corpus or ""]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _leniently(read: Any) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def train(
 ) -> TrainResult:
     """Train the model `name` on text and save it.
 
-    `places` are files, folders, globs, `-`, or the name of one prepared corpus. `from_model`
-    continues an existing model. `began` is when the person pressed Enter, on
+    `places` are files, folders, globs, `-`, or one prepared corpus, by its name or as its folder.
+    `from_model` continues an existing model. `began` is when the person pressed Enter, on
     `time.monotonic`'s clock.
     Raises: CllmError; InterruptedRunError when stopped, with all state saved.
     """
@@ -182,7 +182,16 @@ def _live(
     workspace.runs.update(run.id, state="preparing")
     try:
         with listen_for_stop() as stop:
-            life = TrainingRun(run, request, workspace, observe, began=began, is_resumed=is_resumed)
+            life = TrainingRun(
+                run,
+                request,
+                workspace,
+                observe,
+                began=began,
+                is_resumed=is_resumed,
+                # Whoever started it from elsewhere was promised that.
+                keeps_replaced=RUN_VARIABLE in os.environ,
+            )
             result = life.execute(stop)
     except InterruptedRunError:
         _end(run, workspace, "interrupted")
@@ -196,7 +205,7 @@ def _live(
             _end(run, workspace, "failed", error=str(error))
         else:
             # Nothing was trained: a mistyped path leaves nothing behind.
-            workspace.runs.remove(run.id)
+            workspace.runs.remove(run.id, by_worker=True)
         raise
     except BaseException:
         _end(run, workspace, "failed", error="an error in the program itself")
@@ -228,11 +237,18 @@ def _with_a_length(settings: Settings) -> Settings:
 def _named_corpus(
     places: Sequence[str | Path], settings: Settings, workspace: Workspace
 ) -> str | None:
-    """The prepared corpus that is meant, if one is."""
-    if len(places) != 1 or Path(places[0]).exists() or "/" in str(places[0]):
+    """The prepared corpus that is meant, if one is: by its name, or as its folder."""
+    if len(places) != 1:
         return None
+    [place] = absolute_places(places)
+    name = Path(place).name
+    if Path(place).parent != workspace.corpora.root:
+        # A bare name may also be a file or folder here, which comes first.
+        if Path(places[0]).exists() or "/" in str(places[0]):
+            return None
+        name = str(places[0])
     try:
-        if not workspace.corpora.exists(str(places[0])):
+        if not workspace.corpora.exists(name):
             return None
     except CllmError:
         return None
@@ -240,11 +256,11 @@ def _named_corpus(
     if given:
         key = sorted(given)[0].replace("_", "-")
         raise SettingsError(
-            f"the corpus {str(places[0])!r} was prepared with text settings of its own",
+            f"the corpus {name!r} was prepared with text settings of its own",
             where=f"text.{key}",
             hint="Leave the text settings out, or prepare another corpus with them.",
         )
-    return str(places[0])
+    return name
 
 
 def _check_corpus(corpus: str, settings: Settings, workspace: Workspace) -> None:

@@ -82,11 +82,13 @@ class TrainingRun:
         *,
         began: float,
         is_resumed: bool,
+        keeps_replaced: bool = False,
     ) -> None:
+        """`keeps_replaced`: a model whose name is taken over goes to the trash."""
         self._id, self._folder = run.id, run.folder
         self._request, self._workspace = request, workspace
         self._observe, self._began = observe, began
-        self._is_resumed = is_resumed
+        self._is_resumed, self._keeps_replaced = is_resumed, keeps_replaced
         self._advice: list[str] = []
         self._journal, self._steering = Journal(run.folder), Steering(run.folder)
 
@@ -390,8 +392,11 @@ class TrainingRun:
             "sample_prompt": prompt,
             "figures": figures | {"seconds_total": time.monotonic() - self._began},
         }
-        overwrite = request.overwrite or self._is_saved_already()
-        with self._workspace.models.write(request.model, overwrite=overwrite) as folder:
+        is_ours = self._is_saved_already()
+        keep = self._keep_replaced if self._keeps_replaced and not is_ours else None
+        with self._workspace.models.write(
+            request.model, overwrite=request.overwrite or is_ours, on_replaced=keep
+        ) as folder:
             write_model(folder, spec, weights, corpus, training, lexicon)
             write_drafts(corpus, spec, folder)
             # A plain run does without the code of roots.
@@ -403,6 +408,9 @@ class TrainingRun:
         """Where the roots may lie that this model is made with, or goes on with."""
         source = self._request.from_model
         return [self._folder, *([self._workspace.models.path(source)] if source else [])]
+
+    def _keep_replaced(self, folder: Path) -> None:
+        self._workspace.trash.put("model", self._request.model, folder)
 
     def _is_saved_already(self) -> bool:
         """Whether an earlier life of this run has saved the model and was killed after that."""

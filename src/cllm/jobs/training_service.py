@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from cllm.config import Settings, resolve
 from cllm.errors import ExistsError, InputError, NoTextError, NotFoundError, StorageError
 from cllm.jobs.child_process import run_command, start_detached
@@ -28,6 +30,7 @@ from cllm.workspace.runs import RunRecord
 from cllm.workspace.workspace import Workspace
 
 PLAN_SECONDS = 600.0
+_END_S = 10.0
 # Asked before every piece of a text that is written.
 _REMEMBER_S = 0.5
 _busy: dict[Path, tuple[float, bool]] = {}
@@ -176,10 +179,7 @@ def discard_training(workspace: Workspace, run: str) -> None:
 
     Raises: NotFoundError, ExistsError while it is at work.
     """
-    record = workspace.runs.get(run)
-    if record.is_active:
-        raise ExistsError("this run is at work", where=record.id, hint="Stop it first.")
-    workspace.runs.remove(record.id)
+    workspace.runs.remove(workspace.runs.get(run).id)
 
 
 def training_status(workspace: Workspace, run: str) -> TrainingStatus:
@@ -242,7 +242,21 @@ def _start(workspace: Workspace, run: RunRecord, arguments: list[str]) -> Traini
     )
     with _busy_lock:
         _busy.pop(workspace.home, None)
-    return describe_run(workspace.runs.hand_over(run.id, pid))
+    try:
+        handed = workspace.runs.hand_over(run.id, pid)
+    except BaseException:
+        # Nobody knows of it, and its run is about to be noted as at rest.
+        _end(pid)
+        raise
+    return describe_run(handed)
+
+
+def _end(pid: int) -> None:
+    """End a process that was started here, and wait until it is gone."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        process.kill()
+        process.wait(_END_S)
 
 
 def _continue(
@@ -268,12 +282,12 @@ def _note_ends(workspace: Workspace) -> None:
         _, run, is_new = entry
         try:
             if is_new:
-                workspace.runs.remove(run)
+                workspace.runs.remove(run, by_worker=True)
             else:
                 workspace.runs.update(run, state="interrupted")
         except StorageError:
             continue
-        except NotFoundError:
+        except (NotFoundError, ExistsError):
             pass
         with contextlib.suppress(ValueError):
             _unnoted.remove(entry)
@@ -307,11 +321,12 @@ def _check(
         places.append(_existing(request.folder))
         stem = stem or Path(places[-1]).stem
     if request.corpus is not None:
-        workspace.corpora.path(request.corpus)
+        corpus = workspace.corpora.path(request.corpus)
         if places:
             message = "a prepared corpus does not go together with other text"
             raise InputError(message, hint="Choose either the corpus or the other text.")
-        places, stem = [request.corpus], request.corpus
+        # As a folder: its bare name could be that of a file where this process stands.
+        places, stem = [str(corpus)], request.corpus
     if not places:
         hint = "Paste some, upload a file, or choose a folder or a corpus."
         raise NoTextError("there is no text to train on", hint=hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol, final, runtime_checkable
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cllm.native.engine import ShapeStruct
 from cllm.native.layout import Shape, check_shape
 from cllm.native.library import Library
-from cllm.native.observation import Observation
+from cllm.native.observation import EVERYTHING, Kept, Observation
 from cllm.native.parts import TABLE, Parts, PartsStruct, check_parts
 from cllm.native.stream import Feed, Stream, write_streams
 
@@ -376,31 +376,38 @@ class Decoder:
             cancelled=cancelled,
         )
 
-    def observe(self, ids: Int32[np.ndarray, " T"]) -> Observation:
+    def observe(
+        self, ids: Int32[np.ndarray, " T"], *, keep: Collection[Kept] = EVERYTHING
+    ) -> Observation:
         """What the model computes from a text that stands alone; T is at most the context.
 
-        Raises: ValueError.
+        Only what is to be kept takes memory. Raises: ValueError.
         """
         text = self._checked(0, ids)
         if len(text) > self.context:
             raise ValueError(f"{len(text)} tokens do not fit the context of {self.context}")
         shape, T = self._shape, len(text)
         C, L, H, M = shape.width, shape.layers, shape.heads, shape.mlp_width
-        hidden, attention = _empty(L + 1, T, C), np.zeros((L, H, T, T), np.float32)
+        rows = {kind: T if kind in keep else 0 for kind in EVERYTHING}
+        hidden = _empty(L + 1, rows["hidden"], C)
+        attention = np.zeros((L, H, rows["attention"], rows["attention"]), np.float32)
         columns = {"qkv": C, "out": H * shape.head_width, "gate_up": C, "down": M}
-        inputs = [_empty(L, T, width) for width in columns.values()]
-        head, logits = _empty(T, C), _empty(T, self.vocab_size)
+        inputs = [_empty(L, rows["inputs"], width) for width in columns.values()]
+        head = _empty(rows["inputs"], C)
+        # What the head reads is made where it is read: for every token, or for the last alone.
+        is_every = bool(rows["logits"] or rows["inputs"])
+        logits = _empty(T if is_every else 1, self.vocab_size)
         observed = _Observed(
-            hidden.ctypes.data,
-            attention.ctypes.data,
-            (ctypes.c_void_p * 4)(*(array.ctypes.data for array in inputs)),
-            head.ctypes.data,
+            _address(hidden),
+            _address(attention),
+            (ctypes.c_void_p * 4)(*map(_address, inputs)),
+            _address(head),
             T,
         )
         self._functions.cllm_decoder_truncate(self._open, self.num_slots, 0)
         self._functions.cllm_decoder_observe(self._open, ctypes.byref(observed))
         try:
-            self._feed_slot(self.num_slots, text, logits, every=True)
+            self._feed_slot(self.num_slots, text, logits, every=is_every)
         finally:
             self._functions.cllm_decoder_observe(self._open, None)
         named = {
@@ -409,7 +416,8 @@ class Decoder:
             for layer in range(L)
         }
         named["embedding.weight" if shape.tied else "head.weight"] = head
-        return Observation(hidden, attention, logits, named)
+        kept = named if rows["inputs"] else {}
+        return Observation(hidden, attention, logits[: rows["logits"]], kept)
 
     def _feed_together(
         self, slots: Sequence[int], texts: Sequence[Int32[np.ndarray, " 1"]]
@@ -461,3 +469,8 @@ class Decoder:
 
 def _empty(*shape: int) -> NDArray[np.float32]:
     return np.empty(shape, np.float32)
+
+
+def _address(array: NDArray[np.float32]) -> int | None:
+    """Of its numbers; None where there are none, and compiled code leaves them out."""
+    return array.ctypes.data if array.size else None

@@ -52,7 +52,8 @@ class Stream:
     with `uniforms[i]`. `mask` holds a bit for each token that may come next; it is given anew
     for each token. What is written is appended to `ids`, without the `eos_id` that ends it
     (then nothing is pending); with `num_alternatives` each token's log-probability under the
-    model (before the choice's settings) and those of the likeliest tokens are, too.
+    model (before the choice's settings) and those of the likeliest tokens are, too, and last
+    those at the `eos_id`.
 
     At most `most_drafted` tokens (up to 16) are guessed ahead and verified together: from the
     text, which is `before` (what the slot held at first), what is fed, and what is written; and
@@ -309,13 +310,14 @@ class _NativeStream:
         state, count = self.state, self.state.num_ids
         stream.pending = self._pending[state.first : state.last]
         stream.ids += self._ids[:count]
+        stream.finish = _FINISHES[state.finish]
         if self._alternatives is not None:
-            stream.logprobs += self._logprobs[:count]
+            scored = count + (stream.finish == "eos")
+            stream.logprobs += self._logprobs[:scored]
             ids, logprobs = self._alternative_ids, self._alternative_logprobs
-            stream.alternatives += [(ids[i].copy(), logprobs[i].copy()) for i in range(count)]
+            stream.alternatives += [(ids[i].copy(), logprobs[i].copy()) for i in range(scored)]
         stream.num_drafted = self._drafting.num_drafted
         stream.num_accepted = self._drafting.num_accepted
-        stream.finish = _FINISHES[state.finish]
 
 
 def write_streams(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
@@ -12,9 +11,9 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from cllm.errors import SettingsError
-from cllm.infer.constraints import Grammar
 from cllm.infer.passage import TokenScore
 from cllm.server.conversation import Messages, plain_messages, prompt_of
+from cllm.server.forms import grammar_of
 from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
 from cllm.server.requests import Asking, Sampling, new_id
@@ -36,6 +35,7 @@ class ChatBody(Sampling):
     """A conversation whose next turn is the model's."""
 
     messages: Messages
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=100)] | None = None
@@ -47,31 +47,16 @@ class ChatBody(Sampling):
         messages = plain_messages(self.messages)
         length = min(wanted or model.defaults.max_tokens, most_tokens)
         prompt = prompt_of(model, messages, max_tokens=length)
+        form = self.response_format or ResponseFormat()
+        schema = (form.json_schema or {}).get("schema", {})
+        grammar = grammar_of(model, form.type, schema, where="response_format")
+        # A form has an end of its own, and line breaks, at which a turn may end, inside it.
+        stops = () if grammar else prompt.stops
         settings = self.settings(
-            model.defaults, most_tokens=most_tokens, max_tokens=wanted, stops=prompt.stops
+            model.defaults, most_tokens=most_tokens, max_tokens=wanted, stops=stops
         )
         num_alternatives = (self.top_logprobs or 0) if self.logprobs else None
-        grammar = grammar_of(model, self.response_format)
         return Order([prompt.ids], settings, self.n or 1, grammar, num_alternatives)
-
-
-def grammar_of(model: ServedModel, wanted: ResponseFormat | None) -> Grammar | None:
-    """The form asked for. Raises: SettingsError, InputError."""
-    if wanted is None or wanted.type == "text":
-        return None
-    schema: object = {"type": "object"}
-    if wanted.type == "json_schema":
-        schema = (wanted.json_schema or {}).get("schema", {})
-    elif wanted.type != "json_object":
-        message = f"there is no form {wanted.type!r}"
-        raise SettingsError(message, where="response_format", hint="json_object, json_schema, text")
-    return Grammar(
-        model.tokenizer,
-        "json schema",
-        json.dumps(schema),
-        vocab_size=model.vocab_size,
-        where="response_format",
-    )
 
 
 @router.post("/chat/completions", response_model=None, responses=STREAMED)
@@ -111,7 +96,7 @@ def _whole(body: ChatBody, writing: Writing) -> dict[str, Any]:
             {
                 "index": number,
                 "message": message,
-                "logprobs": _logprobs(body, answer.passage.scores),
+                "logprobs": _logprobs(body, writing, answer.passage.scores),
                 "finish_reason": writing.finish_of(number),
             }
         )
@@ -136,7 +121,8 @@ async def _events(body: ChatBody, writing: Writing) -> AsyncIterator[bytes]:
             text = piece.text if is_begun[number] else piece.text.lstrip()
             is_begun[number] = is_begun[number] or bool(text)
             if text or piece.scores:
-                data += chunk(number, {"content": text}, logprobs=_logprobs(body, piece.scores))
+                logprobs = _logprobs(body, writing, piece.scores)
+                data += chunk(number, {"content": text}, logprobs=logprobs)
             if piece.finish is not None:
                 data += chunk(number, {}, finish_reason=piece.finish)
         if is_last and body.has_usage:
@@ -144,8 +130,10 @@ async def _events(body: ChatBody, writing: Writing) -> AsyncIterator[bytes]:
         yield data + DONE if is_last else data
 
 
-def _logprobs(body: ChatBody, scores: Sequence[TokenScore]) -> dict[str, Any] | None:
-    return chat_logprobs(scores) if body.logprobs else None
+def _logprobs(
+    body: ChatBody, writing: Writing, scores: Sequence[TokenScore]
+) -> dict[str, Any] | None:
+    return chat_logprobs(scores, writing.model.tokenizer.spellings) if body.logprobs else None
 
 
 def _head(kind: str, model: str) -> dict[str, Any]:

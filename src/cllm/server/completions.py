@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
-from cllm.errors import InputError, SettingsError
-from cllm.infer.passage import TokenScore
+from cllm.errors import CllmError, InputError, SettingsError
 from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
 from cllm.server.prompt_scores import score_prompt
 from cllm.server.requests import Sampling, Texts, new_id
-from cllm.server.score_forms import completion_logprobs
-from cllm.server.streaming import DONE, STREAMED, Chunks, EventStream, event
-from cllm.server.texts import Order, Service, Writing, begin, ids_of, is_short, service_in, usage
+from cllm.server.score_forms import PlacedToken, Places, completion_logprobs
+from cllm.server.streaming import DONE, LEFT, STREAMED, Chunks, EventStream, event, watching
+from cllm.server.texts import (
+    Order,
+    Piece,
+    Writing,
+    begin,
+    check_number,
+    ids_of,
+    is_short,
+    service_in,
+    usage,
+)
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
 
@@ -86,7 +96,7 @@ async def complete(body: CompletionBody, request: Request) -> Response:
     began, service = time.perf_counter(), service_in(request)
     body.check()
     if body.max_tokens == 0:
-        return await _only_read(body, service)
+        return await _only_read(body, request)
 
     def make_order(model: ServedModel) -> Order:
         settings = body.settings(
@@ -108,7 +118,11 @@ async def complete(body: CompletionBody, request: Request) -> Response:
         is_quick=is_short(request),
     )
     try:
-        echoes = await _echoes(body, writing.model)
+        async with watching(request.receive) as has_left:
+            echoes = await _echoes(body, writing.model, writing.prompts, has_left)
+            if has_left():
+                writing.close()
+                return Response(status_code=LEFT)
         result = _Result(body, writing, echoes)
         if body.stream:
             return EventStream(result.events(), close=writing.close, limits=service.limits)
@@ -130,26 +144,35 @@ class _Echo:
     ) -> None:
         decode = model.tokenizer.decode
         self.text = decode(list(ids))
-        self.texts = [decode([token]) for token in ids]
-        self.scores: list[TokenScore | None] = []
+        self.tokens: list[PlacedToken] = []
         if num_alternatives is not None:
-            self.scores = score_prompt(model, ids, num_alternatives)
+            places = Places(model.tokenizer)
+            scores = score_prompt(model, ids, num_alternatives)
+            self.tokens = [
+                PlacedToken(decode([token]), places.next(token), score)
+                for token, score in zip(ids, scores, strict=True)
+            ]
 
 
-async def _echoes(body: CompletionBody, model: ServedModel) -> list[_Echo]:
-    if not body.echo:
-        return []
-
-    def read() -> list[_Echo]:
-        return [_Echo(model, ids, body.num_alternatives) for ids in body.prompts(model)]
-
-    return await asyncio.to_thread(read)
+async def _echoes(
+    body: CompletionBody,
+    model: ServedModel,
+    prompts: Sequence[Sequence[int]],
+    has_left: Callable[[], bool],
+) -> list[_Echo]:
+    """The prompts as they are repeated; those after which the client has left are not read."""
+    return [
+        await asyncio.to_thread(_Echo, model, ids, body.num_alternatives)
+        for ids in (prompts if body.echo else ())
+        if not has_left()
+    ]
 
 
 class _Result:
     def __init__(self, body: CompletionBody, writing: Writing, echoes: list[_Echo]) -> None:
         self._body, self._writing, self._echoes = body, writing, echoes
         self._head = _head(writing.model.name)
+        self._places: dict[int, Places] = {}
 
     def whole(self) -> dict[str, Any]:
         """The answer in one."""
@@ -160,78 +183,78 @@ class _Result:
             if samples > wanted:
                 numbers = sorted(numbers, key=self._mean_score, reverse=True)[:wanted]
             for number in numbers:
-                passage = self._writing.answers[number].passage
-                finish = self._writing.finish_of(number)
-                choices.append(
-                    self._choice(len(choices), prompt, passage.text, passage.scores, finish)
-                )
+                choice = self._choice(number, self._writing.piece_of(number))
+                choices.append(choice | {"index": len(choices)})
         return self._head | {"choices": choices, "usage": self._writing.usage()}
 
     async def events(self) -> AsyncIterator[bytes]:
         """The answer bit by bit."""
-        samples, has_usage = self._body.num_samples, self._body.has_usage
+        has_usage = self._body.has_usage
         chunks = Chunks(self._head, {"usage": None} if has_usage else {})
-        begun: dict[int, int] = {}
         async for pieces, is_last in self._writing.pieces():
-            data = b""
-            for number, piece in pieces:
-                at = begun.get(number)
-                choice = self._choice(
-                    number, number // samples, piece.text, piece.scores, piece.finish, at=at
-                )
-                begun[number] = (at or self._start(number // samples)) + len(piece.text)
-                data += chunks.of(choice)
+            data = b"".join(chunks.of(self._choice(number, piece)) for number, piece in pieces)
             if is_last and has_usage:
                 data += event(self._head | {"choices": [], "usage": self._writing.usage()})
             yield data + DONE if is_last else data
 
-    def _start(self, prompt: int) -> int:
-        return len(self._echoes[prompt].text) if self._echoes else 0
-
-    def _choice(
-        self,
-        index: int,
-        prompt: int,
-        text: str,
-        scores: Sequence[TokenScore],
-        finish: str | None,
-        *,
-        at: int | None = None,
-    ) -> dict[str, Any]:
-        """A choice; the prompt stands before it where `at` (characters so far) is None."""
-        echo = self._echoes[prompt] if self._echoes and at is None else None
+    def _choice(self, number: int, piece: Piece) -> dict[str, Any]:
+        """What a text has grown by; the prompt stands before its first piece."""
+        text, tokens = piece.text, []
+        places = self._places.get(number)
+        if places is None:
+            echo = self._echoes[number // self._body.num_samples] if self._echoes else None
+            if echo is not None:
+                text, tokens = echo.text + text, list(echo.tokens)
+            places = Places(self._writing.model.tokenizer, 0 if echo is None else len(echo.text))
+            self._places[number] = places
         logprobs = None
         if self._body.num_alternatives is not None:
-            known: list[TokenScore | None] = [*(echo.scores if echo else ()), *scores]
-            texts = [*(echo.texts if echo else ()), *(score.text for score in scores)]
-            logprobs = completion_logprobs(known, texts, at or 0)
-        whole = (echo.text if echo else "") + text
-        return {"index": index, "text": whole, "logprobs": logprobs, "finish_reason": finish}
+            scores = piece.scores if piece.end is None else [*piece.scores, piece.end]
+            tokens += [
+                PlacedToken(score.text, places.next(score.token_id), score) for score in scores
+            ]
+            logprobs = completion_logprobs(tokens)
+        finish = piece.finish
+        return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
     def _mean_score(self, number: int) -> float:
-        scores = self._writing.answers[number].passage.scores
-        return sum(score.log_probability for score in scores) / max(len(scores), 1)
+        """How likely a text is, by its tokens; that of the end is one of them."""
+        piece = self._writing.piece_of(number)
+        scores = piece.scores if piece.end is None else [*piece.scores, piece.end]
+        if not scores:
+            return -math.inf
+        return sum(score.log_probability for score in scores) / len(scores)
 
 
-async def _only_read(body: CompletionBody, service: Service) -> Response:
+async def _only_read(body: CompletionBody, request: Request) -> Response:
     """Nothing is to be written: what the prompt is worth, if it is echoed."""
+    service, num_choices = service_in(request), body.n or 1
+    outcome = "given up"
     model = await service.pool.take(body.model)
     try:
         prompts = await asyncio.to_thread(body.prompts, model)
-        echoes = await _echoes(body, model)
+        check_number(service.limits, len(prompts) * num_choices)
+        async with watching(request.receive) as has_left:
+            echoes = await _echoes(body, model, prompts, has_left)
+            if has_left():
+                return Response(status_code=LEFT)
+        outcome = "done"
+    except Exception as error:
+        outcome = "refused" if isinstance(error, CllmError) else "failed"
+        raise
     finally:
         service.pool.give_back(model)
+        service.metrics.requests.labels("completions", outcome).inc()
+    service.metrics.prompt_tokens.inc(sum(map(len, prompts)))
+    is_scored = body.num_alternatives is not None
     choices: list[dict[str, Any]] = []
-    for number in range(len(prompts) * body.num_samples):
-        echo = echoes[number // body.num_samples] if echoes else None
-        is_scored = echo is not None and body.num_alternatives is not None
+    for number in range(len(prompts) * num_choices):
+        echo = echoes[number // num_choices] if echoes else None
         choices.append(
             {
                 "index": number,
                 "text": echo.text if echo else "",
-                "logprobs": completion_logprobs(echo.scores, echo.texts, 0)
-                if echo is not None and is_scored
-                else None,
+                "logprobs": completion_logprobs(echo.tokens) if echo and is_scored else None,
                 "finish_reason": "length",
             }
         )

@@ -108,5 +108,8 @@ def prompt_of(
 def _render(
     model: ServedModel, form: ChatFormat, messages: Sequence[Mapping[str, Any]]
 ) -> list[int]:
-    text = render_chat(form.chat_template, messages, add_generation_prompt=True)
+    eos_token = model.tokenizer.eos_token
+    text = render_chat(
+        form.chat_template, messages, add_generation_prompt=True, eos_token=eos_token
+    )
     return ids_of(model, text, is_rendered=True)

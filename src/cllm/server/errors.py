@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections.abc import Sequence
 from typing import Any, final
 
 from fastapi import FastAPI, Request
@@ -46,6 +48,8 @@ _STATUS: dict[type[CllmError], int] = {
 }
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _RETRY_AFTER_S = "1"
+# How pydantic calls what a field may be, behind the field's name.
+_KINDS = frozenset({"str", "int", "float", "bool", "dict", "list", "none"})
 
 
 class ErrorDetail(BaseModel):
@@ -116,6 +120,15 @@ def answer(error: Exception) -> JSONResponse:
     return JSONResponse(body, status, headers)
 
 
+def _field(place: Sequence[str | int]) -> str:
+    """The field of a mistake, such as messages.0.content, without the kinds that it may have."""
+    parts = list(itertools.dropwhile(lambda part: part in ("body", "query", "path"), place))
+    named = itertools.takewhile(
+        lambda part: isinstance(part, int) or (part.isidentifier() and part not in _KINDS), parts
+    )
+    return ".".join(map(str, named))
+
+
 @final
 class FailureGuard:
     """ASGI: answers for our own bugs, so that the connection lives on and no detail leaves."""
@@ -155,7 +168,7 @@ def add_error_answers(app: FastAPI) -> None:
         if isinstance(first["input"], bytes):
             hint = "Send JSON, with the header Content-Type: application/json."
             return JSONResponse(error_body(400, "the body is not JSON", hint=hint), 400)
-        place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+        place = _field(first["loc"])
         message = f"{place}: {first['msg']}" if place else str(first["msg"])
         return JSONResponse(error_body(400, message, param=place or None), 400)
 

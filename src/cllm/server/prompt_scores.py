@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from cllm.errors import InputError
-from cllm.infer.decoder import Observation
+from cllm.infer.decoder import Kept, Observation
 from cllm.infer.passage import TokenScore
 from cllm.infer.samplers import likeliest, log_softmax
 from cllm.server.pool import ServedModel
@@ -21,7 +21,7 @@ def score_prompt(
 
     Raises: InputError for a text longer than the context.
     """
-    logits = _observe(model, ids, where="prompt").logits
+    logits = _observe(model, ids, "logits", where="prompt").logits
     scores: list[TokenScore | None] = [None]
     for token, row in zip(ids[1:], logits[:-1], strict=True):
         others, values = likeliest(row, num_alternatives)
@@ -29,7 +29,8 @@ def score_prompt(
             (int(other), _text(model, int(other)), float(value))
             for other, value in zip(others, values, strict=True)
         )
-        value = float(log_softmax(row.astype(np.float64))[token])
+        # Rounded as the others are, or the likeliest would differ from itself among them.
+        value = float(np.float32(log_softmax(row.astype(np.float64))[token]))
         scores.append(TokenScore(int(token), _text(model, int(token)), value, alternatives))
     return scores
 
@@ -39,17 +40,18 @@ def mean_state(model: ServedModel, ids: Sequence[int]) -> Float32[np.ndarray, " 
 
     Raises: InputError for a text longer than the context.
     """
-    hidden: Float32[np.ndarray, "T C"] = _observe(model, ids, where="input").hidden[-1]
-    mean: Float32[np.ndarray, " C"] = hidden.mean(axis=0, dtype=np.float64).astype(np.float32)
+    seen = _observe(model, ids, "hidden", where="input")
+    last: Float32[np.ndarray, "T C"] = seen.hidden[-1]
+    mean: Float32[np.ndarray, " C"] = last.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
 
 
-def _observe(model: ServedModel, ids: Sequence[int], *, where: str) -> Observation:
+def _observe(model: ServedModel, ids: Sequence[int], wanted: Kept, *, where: str) -> Observation:
     if len(ids) > model.context:
         message = f"{len(ids):,} tokens: the model sees {model.context:,} at once"
         raise InputError(message, where=where, hint="Give a shorter text.")
     with model.slots.lock:
-        return model.slots.decoder.observe(np.asarray(ids, np.int32))
+        return model.slots.decoder.observe(np.asarray(ids, np.int32), keep={wanted})
 
 
 def _text(model: ServedModel, token: int) -> str:

@@ -12,13 +12,30 @@ from pydantic import Field
 
 from cllm.errors import SettingsError
 from cllm.server.conversation import Message, plain_messages, prompt_of
+from cllm.server.forms import grammar_of
 from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
-from cllm.server.requests import Sampling, new_id
+from cllm.server.requests import Asking, Sampling, new_id
 from cllm.server.streaming import STREAMED, EventStream, event
 from cllm.server.texts import Order, Writing, begin, is_short, service_in
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
+
+
+class TextFormat(Asking):
+    """The form that the text must have: `text`, `json_object` or `json_schema`."""
+
+    type: str = "text"
+    name: str | None = None
+    description: str | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+
+class TextSettings(Asking):
+    """What the text is to be like."""
+
+    format: TextFormat | None = None
 
 
 class ResponseBody(Sampling):
@@ -28,6 +45,13 @@ class ResponseBody(Sampling):
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     previous_response_id: str | None = None
+    text: TextSettings | None = None
+
+    @property
+    def form(self) -> TextFormat | None:
+        """The form asked for; None where the text is free."""
+        form = None if self.text is None else self.text.format
+        return None if form is None or form.type == "text" else form
 
     def order(self, model: ServedModel, *, most_tokens: int) -> Order:
         """What is asked of a model. Raises: InputError, SettingsError."""
@@ -41,9 +65,12 @@ class ResponseBody(Sampling):
             model.defaults,
             most_tokens=most_tokens,
             max_tokens=self.max_output_tokens,
-            stops=prompt.stops,
+            # A form knows itself where it ends, and what ends a turn may well stand in it.
+            stops=() if self.form else prompt.stops,
         )
-        return Order([prompt.ids], settings)
+        form = self.form or TextFormat()
+        grammar = grammar_of(model, form.type, form.schema_, where="text")
+        return Order([prompt.ids], settings, grammar=grammar)
 
 
 @router.post("/responses", response_model=None, responses=STREAMED)
@@ -63,7 +90,8 @@ async def respond(body: ResponseBody, request: Request) -> Response:
         make_order,
         endpoint="responses",
         began=began,
-        is_quick=is_short(request),
+        # A form takes a while to be understood.
+        is_quick=is_short(request) and body.form is None,
     )
     result = _Result(body, writing)
     if body.stream:
@@ -102,7 +130,7 @@ class _Result:
             "previous_response_id": None,
             "store": False,
             "temperature": self._body.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": _given(self._body.form)},
             "tool_choice": "none",
             "tools": [],
             "top_p": self._body.top_p,
@@ -155,6 +183,15 @@ class _Result:
 
 def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _given(form: TextFormat | None) -> dict[str, Any]:
+    """A form as it came. Its schema was understood, so that it can be sent."""
+    if form is None or form.type != "json_schema":
+        return {"type": "text" if form is None else form.type}
+    given = form.model_dump(by_alias=True, exclude_unset=True)
+    words = {name: _sendable(given[name]) for name in ("name", "description") if name in given}
+    return given | words
 
 
 def _sendable(text: str | None) -> str | None:

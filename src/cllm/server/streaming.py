@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, cast, final
 
 from starlette.responses import Response
@@ -14,6 +15,8 @@ from cllm.server.errors import describe
 from cllm.server.limits import Limits
 
 DONE = b"data: [DONE]\n\n"
+# What proxies write into their logs where a client has left; nobody gets it.
+LEFT = 499
 # For the description of the API: a route may answer with a stream of such events.
 _EVENT = {
     "type": "object",
@@ -76,7 +79,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        watching = asyncio.create_task(_when_gone(receive, self._close))
+        watching = asyncio.create_task(when_gone(receive, self._close))
         line = _Line(send, self._limits, cut_of(scope))
         try:
             await line.begin()
@@ -169,6 +172,17 @@ async def until_gone(receive: Receive) -> None:
         pass
 
 
-async def _when_gone(receive: Receive, act: Callable[[], None]) -> None:
+@asynccontextmanager
+async def watching(receive: Receive) -> AsyncIterator[Callable[[], bool]]:
+    """Gives what says whether the client has left."""
+    leaving = asyncio.create_task(until_gone(receive))
+    try:
+        yield leaving.done
+    finally:
+        leaving.cancel()
+
+
+async def when_gone(receive: Receive, act: Callable[[], None]) -> None:
+    """Do something as soon as the client has left."""
     await until_gone(receive)
     act()

@@ -19,10 +19,11 @@ from cllm.server.limits import Limits
 from cllm.server.metrics import Metrics
 from cllm.server.news import News
 from cllm.server.pool import Pool, ServedModel
-from cllm.server.streaming import until_gone
+from cllm.server.streaming import when_gone
 from cllm.text.clean import clean_text
 
 _SHORT_BYTES = 4096
+_NOTHING = Progress(0, 0, is_over=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a text has grown by; `finish` only in its last piece, in OpenAI's words."""
+    """What a text has grown by.
+
+    Only in its last piece: `finish`, in OpenAI's words, and `end`, of the token that ended it.
+    """
 
     text: str
     scores: Sequence[TokenScore]
     finish: str | None
+    end: TokenScore | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +79,13 @@ def is_short(request: Request) -> bool:
     return length.isdecimal() and int(length) < _SHORT_BYTES
 
 
+def check_number(limits: Limits, num_texts: int) -> None:
+    """Raises: InputError for more texts than one request may ask for."""
+    if num_texts > limits.most_texts:
+        message = f"more than {limits.most_texts} texts at once are not written"
+        raise InputError(message, where="n", hint="Ask for fewer.")
+
+
 def usage(num_prompt: int, num_written: int) -> dict[str, int]:
     """Tokens, in OpenAI's form."""
     total = num_prompt + num_written
@@ -97,11 +109,10 @@ class Writing:
     def __init__(
         self, service: Service, model: ServedModel, order: Order, *, endpoint: str, began: float
     ) -> None:
-        if len(order.prompts) * order.num_samples > service.limits.most_texts:
-            message = f"more than {service.limits.most_texts} texts at once are not written"
-            raise InputError(message, where="n", hint="Ask for fewer.")
+        check_number(service.limits, len(order.prompts) * order.num_samples)
         self.model = model
         self._service, self._endpoint, self._began = service, endpoint, began
+        self.prompts = order.prompts
         self._outcome, self._has_first = "given up", False
         self.answers: list[Answer] = []
         self._follower = service.news.follow()
@@ -134,7 +145,7 @@ class Writing:
 
         Raises: what ended a text.
         """
-        known = [Progress(0, 0, is_over=False)] * len(self.answers)
+        known = [_NOTHING] * len(self.answers)
         is_last = False
         while not is_last:
             found: list[tuple[int, Piece]] = []
@@ -159,17 +170,22 @@ class Writing:
             if not is_last:
                 await self._follower.wait()
 
+    def piece_of(self, number: int) -> Piece:
+        """A whole text as one piece."""
+        return self._piece(number, _NOTHING, self.answers[number].progress)
+
     def _piece(self, number: int, before: Progress, now: Progress) -> Piece:
         passage = self.answers[number].passage
         return Piece(
             passage.text[before.num_characters : now.num_characters],
             passage.scores[before.num_scores : now.num_scores],
             self.finish_of(number) if now.is_over else None,
+            passage.end_score if now.is_over else None,
         )
 
     async def wait(self, request: Request) -> None:
         """Until all are written; a client that goes ends them. Raises: what ended a text."""
-        watching = asyncio.create_task(self._close_when_gone(request))
+        watching = asyncio.create_task(when_gone(request.receive, self.close))
         try:
             while not all(answer.progress.is_over for answer in self.answers):
                 await self._follower.wait()
@@ -181,10 +197,6 @@ class Writing:
                 self._outcome = "failed"
                 raise answer.passage.error
         self._outcome = "done"
-
-    async def _close_when_gone(self, request: Request) -> None:
-        await until_gone(request.receive)
-        self.close()
 
     def usage(self) -> dict[str, int]:
         """What was read and written, in OpenAI's form."""
@@ -235,7 +247,11 @@ async def begin(
     """
     model = await service.pool.take(model_name)
     try:
-        order = make_order(model) if is_quick else await asyncio.to_thread(make_order, model)
+        # How long a tokeniser from elsewhere takes, nobody knows.
+        if is_quick and model.tokenizer.about is None:
+            order = make_order(model)
+        else:
+            order = await asyncio.to_thread(make_order, model)
         return Writing(service, model, order, endpoint=endpoint, began=began)
     except BaseException:
         service.pool.give_back(model)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from types import CodeType
 
 from cllm.errors import InputError
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
 Message = Mapping[str, str]
+
+# The work on a message, however short, in characters.
+_MESSAGE = 400
 
 
 def render_chat(
@@ -22,38 +22,40 @@ def render_chat(
     messages: Sequence[Message],
     *,
     add_generation_prompt: bool,
-    eos_token: str = "<|endoftext|>",
+    eos_token: str,
 ) -> str:
     """The text of `messages` (each with "role" and "content").
 
     With `add_generation_prompt` it ends where the assistant begins to speak.
-    Raises: InputError when the template is malformed or refuses the messages.
+    Raises: InputError when the template is malformed, refuses the messages or never ends.
     """
-    from jinja2 import TemplateError
+    from jinja2 import Template
+
+    from cllm.text.chat_sandbox import Sandbox
 
     try:
-        return _compile(template).render(
+        code = _compile(template)
+        sandbox = Sandbox(sum(map(_size, messages)))
+        return Template.from_code(sandbox, code, sandbox.make_globals(None)).render(
             messages=list(messages),
             add_generation_prompt=add_generation_prompt,
             eos_token=eos_token,
             bos_token="",
         )
-    except TemplateError as error:
+    # A template divides by zero or calls itself without end: all of it is its own fault.
+    except Exception as error:
         raise InputError(
-            f"the model's chat template can't render this conversation: {error}"
+            "the model's chat template can't render this conversation: "
+            f"{str(error) or type(error).__name__}"
         ) from error
 
 
+def _size(message: Message) -> int:
+    return _MESSAGE + sum(len(str(part)) for part in message.values())
+
+
 @functools.lru_cache(maxsize=4)
-def _compile(template: str) -> Template:
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+def _compile(template: str) -> CodeType:
+    from cllm.text.chat_sandbox import Sandbox
 
-    def raise_exception(message: str) -> NoReturn:
-        raise TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = raise_exception
-    return environment.from_string(template)
+    return Sandbox(0).compile(template)

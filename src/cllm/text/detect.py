@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from cllm.text.content import Content
 from cllm.text.document import SkipFile
+from cllm.text.readers.zip_members import open_zip
 
 _BINARIES = (
     (b"\x89PNG\r\n\x1a\n", "PNG image"),
@@ -117,7 +118,7 @@ def _is_json_lines(head: bytes) -> bool:
 
 def _kind_of_zip(content: Content) -> str:
     try:
-        with content.seekable() as file, zipfile.ZipFile(file) as archive:
+        with content.seekable() as file, open_zip(file) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         suffix = PurePath(content.name.lower()).suffix

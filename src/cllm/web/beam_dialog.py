@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
-from nicegui import ui
+from nicegui import background_tasks, ui
 
 from cllm.errors import CllmError
-from cllm.web.layout import notify_error
+from cllm.web.layout import error_card
 from cllm.web.state import app_state
 from cllm.web.writers import settings_of
 from cllm.workspace.workspace import Workspace
@@ -34,6 +34,7 @@ class BeamDialog:
         self._settings = settings
         self._beams, self._tokens, self._groups = 4, 12, 1
         self._result: BeamResult | None = None
+        self._problem: CllmError | None = None
         self._is_busy = False
 
     async def ask(self) -> str | None:
@@ -51,8 +52,8 @@ class BeamDialog:
             ).classes("cllm-help")
             self._controls()
             self._found()
-        self._dialog.open()
-        await self._search()
+        # It may be closed while it searches.
+        background_tasks.create(self._search())
         chosen = await self._dialog
         if not self._dialog.is_deleted:
             self._dialog.delete()
@@ -74,17 +75,18 @@ class BeamDialog:
             return
         from cllm.jobs.beam import BeamSettings
 
-        self._is_busy = True
+        self._is_busy, self._problem, self._result = True, None, None
         self._found.refresh()
         try:
             settings = settings_of(self._settings).model_copy(update={"stop": ()})
             wanted = BeamSettings(beams=self._beams, groups=self._groups, max_tokens=self._tokens)
             self._result = await asyncio.to_thread(self._find, settings, wanted)
         except CllmError as error:
-            notify_error(error)
-        self._is_busy = False
-        if not self._dialog.is_deleted:
-            self._found.refresh()
+            self._problem = error
+        finally:
+            self._is_busy = False
+            if not self._dialog.is_deleted:
+                self._found.refresh()
 
     def _find(self, settings: GenerateSettings, wanted: BeamSettings) -> BeamResult:
         with app_state().writers.using(self._model) as writer:
@@ -94,11 +96,15 @@ class BeamDialog:
 
     @ui.refreshable_method
     def _found(self) -> None:
-        result = self._result
-        if self._is_busy or result is None:
+        if self._is_busy:
             with ui.row().classes("cllm-wait items-center"):
                 ui.spinner(size="1.4em")
                 ui.label("Following…").classes("cllm-soft")
+            return
+        if self._problem is not None:
+            error_card(self._problem)
+        result = self._result
+        if result is None:
             return
         options = tree_options(result)
         with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
@@ -11,7 +12,7 @@ from nicegui import ui
 from cllm.errors import CllmError
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk
-from cllm.web.layout import Loading, error_card, notify_error
+from cllm.web.layout import Loading, error_card, telling
 from cllm.web.sampling_panel import SamplingPanel
 from cllm.web.transcript import Actions, Transcript
 from cllm.web.writing_frame import WritingFrame, starting_settings
@@ -35,13 +36,18 @@ class ChatView:
     ) -> None:
         self._desk, self._model, self._conversation = desk, model, conversation
         self._settings: dict[str, Any] = {}
+        self._field: ui.textarea | None = None
         self._frame = WritingFrame()
         # None while the model is being loaded, and where that failed.
         self._is_chat: bool | None = None
         self._problem: CllmError | None = None
         self._seen_model: str | None = None
         self._list = ConversationList(desk.workspace, "chat", self.open, chosen=conversation)
-        self._transcript = Transcript(desk, Actions(self._edit, self._again, self._done))
+        # What begins a reply comes one after the other: opening a model may take a moment.
+        self._one_at_a_time = asyncio.Lock()
+        self._transcript = Transcript(
+            desk, Actions(self._edit, self._again, self._done, self._show_composer)
+        )
 
     async def build(self) -> None:
         """Draw it and read what is shown."""
@@ -52,7 +58,12 @@ class ChatView:
                 self._frame.bar("Conversations")
                 self._notice()
                 self._transcript.body()
-                self._composer()
+                self._loading()
+                self._composer = ui.element("div").classes("cllm-composer")
+                self._note = ui.label("Enter sends, Shift+Enter begins a new line.")
+                self._note.classes("cllm-composer-note")
+                for part in (self._composer, self._note):
+                    part.set_visibility(False)
             self._panel_place = self._frame.panel_place()
         await ui.context.client.connected()
         await self.open(self._conversation)
@@ -95,16 +106,22 @@ class ChatView:
         """Whether the model in use can chat at all; opening it may take a moment."""
         name = self._seen_model = self._model()
         self._is_chat, self._problem = None, None
-        self._notice.refresh()
-        self._composer.refresh()
+        self._show_state()
         if name is not None:
             try:
                 writer = await asyncio.to_thread(self._desk.writers.get, name)
-                self._is_chat = writer.chat is not None
+                is_chat, problem = writer.chat is not None, None
             except CllmError as error:
-                self._problem = error
+                is_chat, problem = None, error
+            if self._seen_model != name:
+                return
+            self._is_chat, self._problem = is_chat, problem
+        self._show_state()
+
+    def _show_state(self) -> None:
         self._notice.refresh()
-        self._composer.refresh()
+        self._loading.refresh()
+        self._show_composer()
 
     @ui.refreshable_method
     def _notice(self) -> None:
@@ -149,17 +166,21 @@ class ChatView:
         return ui.element("div").classes("cllm-welcome-row")
 
     @ui.refreshable_method
-    def _composer(self) -> None:
-        if self._is_chat is None and self._problem is None and self._model() is not None:
+    def _loading(self) -> None:
+        if self._is_loading:
             Loading(f"{self._model()} is being loaded …").classes("is-late")
-        if not self._is_chat:
-            return
-        with ui.element("div").classes("cllm-composer"):
-            field = ui.textarea(placeholder=f"Message {self._model()}")
+
+    @property
+    def _is_loading(self) -> bool:
+        return self._is_chat is None and self._problem is None and self._model() is not None
+
+    def _compose(self) -> ui.textarea:
+        """Where a message is written: drawn once, so that no word and no cursor is lost."""
+        with self._composer:
+            field = ui.textarea().classes("cllm-composer-field")
             field.props(
                 'borderless autogrow dense aria-label="Message" input-style="max-height:40vh"'
             )
-            field.classes("cllm-composer-field")
             # Enter sends, Shift+Enter begins a line; not while an input method composes.
             field.on(
                 "keydown",
@@ -167,82 +188,102 @@ class ChatView:
                 js_handler="(e) => { if (e.key === 'Enter' && !e.shiftKey && !e.isComposing) "
                 "{ e.preventDefault(); emit(); } }",
             )
-            is_running = self._transcript.running is not None
-            send = ui.button(icon="stop" if is_running else "arrow_upward")
-            send.props("unelevated round").classes("cllm-send")
-            send.props["aria-label"] = "Stop" if is_running else "Send"
-            if is_running:
-                send.on_click(self._stop)
-            else:
-                send.on_click(lambda: self._send(field))
-        ui.label("Enter sends, Shift+Enter begins a new line.").classes("cllm-composer-note")
+            self._button = ui.button(icon="arrow_upward")
+            self._button.on_click(lambda: self._send_or_stop(field))
+            self._button.props("unelevated round").classes("cllm-send")
+        return field
 
-    def _stop(self) -> None:
+    def _show_composer(self) -> None:
+        """Whether a message can be written, to whom, and what the button does."""
+        # While another model is being loaded, what stands there stays.
+        if not self._is_loading:
+            for part in (self._composer, self._note):
+                part.set_visibility(bool(self._is_chat))
+        if self._field is None:
+            if not self._is_chat:
+                return
+            # Not before it can be seen: hidden, it would not find its height.
+            self._field = self._compose()
+        placeholder = f"Message {self._model()}"
+        if self._field.props.get("placeholder") != placeholder:
+            self._field.props["placeholder"] = placeholder
+        is_running = self._transcript.running is not None
+        self._button.set_icon("stop" if is_running else "arrow_upward")
+        self._button.props["aria-label"] = "Stop" if is_running else "Send"
+
+    async def _send_or_stop(self, field: ui.textarea) -> None:
         if self._transcript.running is not None:
             self._transcript.running.stop()
+        else:
+            await self._send(field)
 
     async def _send(self, field: ui.textarea) -> None:
         text = field.value or ""
-        if not text.strip() or self._transcript.running is not None:
+        is_busy = self._transcript.running is not None or self._one_at_a_time.locked()
+        if not text.strip() or is_busy:
             return
         field.set_value("")
         if not await self._say(text):
-            field.set_value(text)
+            # What was typed since stays, too.
+            field.set_value("\n".join(filter(None, (text, field.value))))
 
     async def _say(self, text: str, beside: Message | None = None) -> bool:
-        name = self._model()
+        return await self._start(lambda held, name: self._desk.say(held, name, text, beside=beside))
+
+    async def _edit(self, message: Message, text: str) -> bool:
+        return await self._say(text, beside=message)
+
+    async def _again(self, message: Message | None) -> None:
+        await self._start(lambda held, name: self._desk.answer(held, name, beside=message))
+
+    async def _start(self, begin: Callable[[str, str], object]) -> bool:
+        """Let a text begin, given conversation and model, and show it; False where refused."""
+        name, is_begun = self._model(), False
         if name is None:
             return False
+        async with self._one_at_a_time:
+            with telling(self._frame.root):
+                held = await self._ensure(name)
+                await asyncio.to_thread(begin, held, name)
+                is_begun = True
+            # After a refusal, too: another window may have changed what is there, or all is gone.
+            with telling(self._frame.root) if is_begun else contextlib.suppress(CllmError):
+                await self._transcript.load(self._conversation)
+                self._notice.refresh()
+                await self._name()
+        return is_begun
+
+    async def _ensure(self, model: str) -> str:
+        """The conversation's id, made if it is a new one."""
         if self._conversation is None:
             made = await asyncio.to_thread(
                 self._desk.workspace.conversations.create,
-                model=name,
+                model=model,
                 mode="chat",
                 settings=self._settings,
             )
-            assert made is not None
+            if self._conversation is not None:  # Another was opened in the meantime.
+                return made.id
             self._conversation = made.id
             ui.navigate.history.replace(f"/chat?conversation={made.id}")
-        return await self._start(lambda held: self._desk.say(held, name, text, beside=beside))
-
-    async def _edit(self, message: Message, text: str) -> None:
-        await self._say(text, beside=message)
-
-    async def _again(self, message: Message | None) -> None:
-        name = self._model()
-        if name is not None:
-            await self._start(lambda held: self._desk.answer(held, name, beside=message))
-
-    async def _start(self, begin: Callable[[str], object]) -> bool:
-        """Let a text begin and show it; False where it was refused."""
-        assert self._conversation is not None
-        try:
-            await asyncio.to_thread(begin, self._conversation)
-        except CllmError as error:
-            with self._frame.root:
-                notify_error(error)
-            await self._transcript.load(self._conversation)
-            return False
-        await self._transcript.load(self._conversation)
-        self._notice.refresh()
-        self._composer.refresh()
-        await self._name()
-        return True
+        return self._conversation
 
     async def _done(self) -> None:
-        await self._transcript.load(self._conversation)
-        self._composer.refresh()
-        await self._list.load()
+        with telling(self._frame.root):
+            await self._list.load()
+            # The last: what waits for this is drawn anew with the messages.
+            await self._transcript.load(self._conversation)
 
     async def _name(self) -> None:
-        assert self._conversation is not None
+        if self._conversation is None:
+            return
         held = await asyncio.to_thread(self._desk.workspace.conversations.get, self._conversation)
-        if held is not None:
-            self._frame.title.set_text(held.title or "New chat")
+        self._frame.title.set_text(held.title or "New chat")
         await self._list.choose(self._conversation)
 
     async def _keep_settings(self, values: dict[str, Any]) -> None:
         self._settings = values
         if self._conversation is not None:
             store = self._desk.workspace.conversations
-            await asyncio.to_thread(store.change, self._conversation, settings=values)
+            with telling(self._frame.root):
+                await asyncio.to_thread(store.change, self._conversation, settings=values)

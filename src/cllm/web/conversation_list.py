@@ -12,7 +12,7 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from cllm.errors import CllmError
-from cllm.web.layout import notify_error
+from cllm.web.layout import notify_error, telling
 from cllm.web.shared_menu import SharedMenu
 from cllm.web.undo import offer_undo
 from cllm.workspace.workspace import Workspace
@@ -143,7 +143,9 @@ class ConversationList:
         if not dialog.is_deleted:
             dialog.delete()
         if name:
-            await asyncio.to_thread(self._workspace.conversations.change, conversation, title=name)
+            store = self._workspace.conversations
+            with telling(self._client.content):
+                await asyncio.to_thread(store.change, conversation, title=name)
             await self.load()
 
     async def _export(self, conversation: str, form: Form) -> None:
@@ -157,16 +159,19 @@ class ConversationList:
         ui.download.content(made[1], made[0])
 
     async def _delete(self, conversation: str, title: str) -> None:
-        await asyncio.to_thread(self._workspace.conversations.delete, conversation)
-        if conversation == self.chosen:
-            await self._on_choose(None)
-        await self.load()
+        store = self._workspace.conversations
 
         async def bring_back() -> None:
-            await asyncio.to_thread(self._workspace.conversations.restore, conversation)
+            with telling(self._client.content):
+                await asyncio.to_thread(store.restore, conversation)
             await self.load()
 
-        offer_undo(self._client, f"“{title}” was deleted.", bring_back)
+        with telling(self._client.content):
+            await asyncio.to_thread(store.delete, conversation)
+            if conversation == self.chosen:
+                await self._on_choose(None)
+            offer_undo(self._client, f"“{title}” was deleted.", bring_back)
+        await self.load()
 
 
 def _line_html(entry: ConversationEntry, chosen: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast, final, runtime_checkable
 
@@ -51,6 +52,8 @@ class Desk:
     def __init__(self, workspace: Workspace, writers: OpensWriters) -> None:
         self.workspace, self.writers = workspace, writers
         self.texts = RunningTexts()
+        # Two windows may keep the same document at once; each is to see what the other did.
+        self._keeping = threading.Lock()
 
     def say(
         self, conversation: str, model: str, text: str, *, beside: Message | None = None
@@ -72,30 +75,37 @@ class Desk:
         settings = self._ready(conversation, model)
         return self._write(conversation, model, settings, beside=beside)
 
-    def keep(self, conversation: str, text: str) -> None:
-        """Keep a document as the person left it.
+    def keep(self, conversation: str, text: str, *, seen: Message | None) -> Message | None:
+        """Keep a document as the person left it; returns its last passage, None if it has none.
 
         Passages that are still there stay what they were; what differs becomes the person's own,
-        in a branch of its own where a model's passage was changed.
+        in a branch of its own where a model's passage was changed, or where the last passage is
+        no longer what the person has `seen` of it: another window changed it.
+        Raises: NotFoundError, StorageError.
         """
         store = self.workspace.conversations
-        branch = store.branch(conversation)
-        kept, rest = still_there(branch, sound(text))
-        if not rest and len(kept) == len(branch):
-            return
-        last = branch[len(kept)] if len(kept) < len(branch) else None
-        if last is not None and last.id == branch[-1].id and last.role == "document" and rest:
-            store.rewrite(conversation, last.id, text=rest)
-        elif kept:
-            store.add(conversation, "document", rest, parent=kept[-1].id)
-        else:
+        with self._keeping:
+            branch = store.branch(conversation)
+            kept, rest = still_there(branch, sound(text))
+            end = branch[-1] if branch else None
+            is_seen = _is_same(end, seen)
+            if not rest and len(kept) == len(branch):
+                return seen if is_seen else end
+            is_own = end is not None and end.role == "document" and len(kept) == len(branch) - 1
+            if end is not None and is_own and rest and is_seen:
+                return store.rewrite(conversation, end.id, text=rest)
+            if kept:
+                return store.add(conversation, "document", rest, parent=kept[-1].id)
             first = branch[0].id if branch else None
-            store.add(conversation, "document", rest, beside=first)
+            return store.add(conversation, "document", rest, beside=first)
 
-    def go_on(self, conversation: str, model: str, text: str) -> Message:
-        """Continue a document as it stands now. Raises: as `say`, without InputError."""
+    def go_on(self, conversation: str, model: str, text: str, *, seen: Message | None) -> Message:
+        """Continue a document as it stands now; `seen` as in `keep`.
+
+        Raises: as `say`, without InputError.
+        """
         settings = self._ready(conversation, model)
-        self.keep(conversation, text)
+        self.keep(conversation, text, seen=seen)
         return self._write(conversation, model, settings)
 
     def document(self, conversation: str) -> str:
@@ -223,6 +233,12 @@ class Desk:
         first = next((message.text for message in branch if message.text.strip()), "")
         if not held.title and first:
             self.workspace.conversations.change(held.id, title=title_from(first))
+
+
+def _is_same(one: Message | None, other: Message | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return (one.id, one.text) == (other.id, other.text)
 
 
 def still_there(branch: Sequence[Message], text: str) -> tuple[list[Message], str]:

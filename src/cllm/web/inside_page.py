@@ -8,7 +8,7 @@ from typing import final
 from nicegui import ui
 
 from cllm.web.inside_gates import GatesView
-from cllm.web.inside_reading import ReadingView
+from cllm.web.inside_reading import FIRST_TEXT, ReadingView
 from cllm.web.inside_spirals import SpiralsView
 from cllm.web.inside_words import NeighboursView, RootsView
 from cllm.web.layout import empty, heading, page
@@ -38,6 +38,8 @@ class InsideView:
         self._state, self._shown = state, first
         self._model = state.model
         self._seen: set[str] = set()
+        # What the person wrote outlives a change of the model.
+        self._text, self._near, self._word = FIRST_TEXT, " river", ""
 
     async def build(self) -> None:
         """Draw it, then fill in the tab that is shown."""
@@ -50,8 +52,11 @@ class InsideView:
     async def _watch_model(self) -> None:
         """Another model was chosen in the header."""
         if self._state.model != self._model:
+            if self._model is not None:
+                self._text, self._near = self.reading.text, self.neighbours.word
+                self._word = self.roots.asked
             self._model, self._seen = self._state.model, set()
-            self._body.refresh()
+            await self._body.refresh()
             if self._model is not None:
                 await self._enter(self._shown)
 
@@ -66,9 +71,9 @@ class InsideView:
             return
         heading("Look inside", f"What {name} expects, where it looks, and what it has learned.")
         workspace = self._state.workspace
-        self.reading = ReadingView(self._state.writers, name, self._read_anew)
-        self.neighbours = NeighboursView(workspace, name, " river")
-        self.roots = RootsView(workspace, name)
+        self.reading = ReadingView(self._state.writers, name, self._read_anew, text=self._text)
+        self.neighbours = NeighboursView(workspace, name, self._near)
+        self.roots = RootsView(workspace, name, self._word)
         self.spirals = SpiralsView(workspace, lambda: self.reading.found)
         self.gates = GatesView(workspace, name)
         views: dict[str, Callable[[], None]] = {

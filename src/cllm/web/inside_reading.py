@@ -43,9 +43,11 @@ _FRAME_STYLE = "body{padding:.25rem 0 1rem;max-width:none}header h1,header .kick
 class ReadingView:
     """A text, and what the model makes of it; `found` is what was read last."""
 
-    def __init__(self, writers: OpensModels, model: str, on_found: Callable[[], None]) -> None:
+    def __init__(
+        self, writers: OpensModels, model: str, on_found: Callable[[], None], *, text: str
+    ) -> None:
         self.found: Inspection | None = None
-        self.text, self.window = FIRST_TEXT, 1
+        self.text, self.window = text, 1
         self._writers, self._model, self._on_found = writers, model, on_found
         self._notice: str | None = None
 
@@ -64,16 +66,18 @@ class ReadingView:
         with self._place:
             Loading(f"{self._model} is reading …")
         try:
-            found = await asyncio.to_thread(self._inspect, window)
+            self.found = await asyncio.to_thread(self._inspect, window)
         except CllmError as error:
             self.found = None
-            self._place.clear()
-            with self._place:
-                error_card(error)
+            # The page may show another model by now.
+            if not self._place.is_deleted:
+                self._place.clear()
+                with self._place:
+                    error_card(error)
             return
-        self.found = found
-        self._show(found)
-        self._on_found()
+        if not self._place.is_deleted:
+            self._show(self.found)
+            self._on_found()
 
     def _inspect(self, window: int) -> Inspection:
         with self._writers.using(self._model) as writer:

@@ -92,11 +92,21 @@ class NeighboursView:
 
 @final
 class RootsView:
-    """A word's root, affixes, prime code and relatives, and the vocabulary's families."""
+    """A word's root, affixes, prime code and relatives, and the vocabulary's families.
 
-    def __init__(self, workspace: Workspace, model: str) -> None:
-        self.word = ""
+    Where `word` is empty, it begins with one of the model's own.
+    """
+
+    def __init__(self, workspace: Workspace, model: str, word: str) -> None:
+        self.word = word
         self._workspace, self._model = workspace, model
+        self._first = ""
+        self._has_families = False
+
+    @property
+    def asked(self) -> str:
+        """The word that the person wrote, empty where it is still the first one."""
+        return "" if self.word == self._first else self.word
 
     def build(self) -> None:
         """Draw the field and the places of the answer."""
@@ -108,14 +118,19 @@ class RootsView:
         from cllm.jobs.roots import largest_families, word_roots
 
         workspace, model = self._workspace, self._model
-        if not self.word:
+        if not self.word or not self._has_families:
             families = await _answer(
                 self._families, lambda: largest_families(workspace, model, limit=12)
             )
-            if families is None or not families.families:
+            if families is None:
                 return
-            self.word = max(families.families[0].words, key=len)
-            self._show_families(families)
+            if families.families:
+                self._first = max(families.families[0].words, key=len)
+                self._show_families(families)
+            self._has_families = True
+            self.word = self.word or self._first
+            if not self.word:
+                return
         found = await _answer(self._place, lambda: word_roots(workspace, model, self.word))
         if found is not None:
             self._show(found)

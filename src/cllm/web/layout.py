@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from html import escape
 from typing import Any, TypeVar, final
 
@@ -110,6 +111,16 @@ def notify_error(error: CllmError) -> None:
     """The same in passing, at the foot of the window."""
     told = " ".join(filter(None, (sentence(error.message), error.hint)))
     ui.notify(told, type="negative", position="bottom", timeout=8000, close_button="Close")
+
+
+@contextlib.contextmanager
+def telling(place: ui.element) -> Iterator[None]:
+    """Whatever is refused in the block is told, from a place that outlives it."""
+    with place:
+        try:
+            yield
+        except CllmError as error:
+            notify_error(error)
 
 
 @final

@@ -129,9 +129,11 @@ class SamplingPanel:
     def __init__(self, values: Mapping[str, Any], on_change: OnChange) -> None:
         self.values: dict[str, Any] = dict(values)
         self._on_change = on_change
+        self._buttons: dict[str, ui.button] = {}
+        self._sliders: dict[Control, ui.slider] = {}
         self._body()
+        self._mark_preset()
 
-    @ui.refreshable_method
     def _body(self) -> None:
         with ui.column().classes("cllm-panel w-full"):
             self._presets()
@@ -158,10 +160,18 @@ class SamplingPanel:
     def _presets(self) -> None:
         with ui.row().classes("cllm-presets").props('role=group aria-label="Presets"'):
             for name, (told, settings) in PRESETS.items():
-                is_on = self._is_preset(settings)
                 button = ui.button(name, on_click=lambda _, s=settings: self._use(s))
-                button.props(f"flat no-caps dense aria-pressed={str(is_on).lower()}")
-                button.classes("cllm-preset" + (" is-on" if is_on else "")).tooltip(told)
+                button.props("flat no-caps dense").classes("cllm-preset").tooltip(told)
+                self._buttons[name] = button
+
+    def _mark_preset(self) -> None:
+        """Show which preset the settings are."""
+        for name, (_, settings) in PRESETS.items():
+            is_on = self._is_preset(settings)
+            button = self._buttons[name].classes(
+                add="is-on" if is_on else "", remove="" if is_on else "is-on"
+            )
+            button.props(f"aria-pressed={str(is_on).lower()}")
 
     def _is_preset(self, settings: Mapping[str, Any]) -> bool:
         return all(self._value(name) == self._of(settings, name) for name in _CHOOSING)
@@ -176,11 +186,17 @@ class SamplingPanel:
         for name in _CHOOSING:
             self.values.pop(name, None)
         self.values |= settings
-        self._changed(redraw=True)
+        # Set, not drawn anew: the focus and what is open stay.
+        for control, slider in self._sliders.items():
+            slider.set_value(self._shown_on(control))
+        self._changed()
+
+    def _shown_on(self, control: Control) -> float:
+        value = self._value(control.name)
+        return float(value if value is not None else control.off or 0.0)
 
     def _slider(self, control: Control) -> None:
-        value = self._value(control.name)
-        shown = float(value if value is not None else control.off or 0.0)
+        shown = self._shown_on(control)
         with ui.column().classes("cllm-control w-full"):
             with ui.row().classes("cllm-control-head w-full"):
                 ui.label(control.label).classes("cllm-control-label")
@@ -190,18 +206,16 @@ class SamplingPanel:
             )
             slider.props(f'aria-label="{control.label}"').classes("w-full")
             slider.on_value_change(lambda event: reading.set_text(_reading(control, event.value)))
-            slider.on("change", lambda: self._set(control, slider.value))
+            # What comes with the event: the slider's own value follows only some moments later.
+            slider.on("change", lambda event: self._set(control, event.args))
+            self._sliders[control] = slider
             ui.label(control.help).classes("cllm-help")
 
     def _set(self, control: Control, value: int | float) -> None:
         is_whole = control.name in ("max_tokens", "top_k")
         number = int(value) if is_whole else round(float(value), 4)
-        before = self._is_any_preset()
         self._put(control.name, None if number == control.off else number)
-        self._changed(redraw=before != self._is_any_preset())
-
-    def _is_any_preset(self) -> str | None:
-        return next((name for name, (_, s) in PRESETS.items() if self._is_preset(s)), None)
+        self._changed()
 
     def _put(self, name: str, value: Any) -> None:
         if value == GenerateSettings.model_fields[name].default:
@@ -213,13 +227,13 @@ class SamplingPanel:
         with ui.column().classes("cllm-control w-full"):
             ui.label("Seed").classes("cllm-control-label")
             with ui.row().classes("cllm-seed w-full items-center no-wrap"):
-                field = ui.number(value=self._value("seed"), min=0, precision=0)
+                field = self._seed_field = ui.number(value=self._value("seed"), min=0, precision=0)
                 field.props('dense outlined aria-label="Seed"').classes("grow")
                 field.on("change", lambda: self._change_seed(field.value))
                 dice = ui.button(icon="casino", on_click=self._roll)
                 dice.props('flat dense aria-label="Draw a seed"').tooltip("Draw a seed")
             ui.label("The same seed, text and settings give the same words.").classes("cllm-help")
-        self._switch(
+        self._new_seed = self._switch(
             "new_seed",
             "Another seed each time",
             "Each text is drawn anew. Off: what you ask for twice comes twice.",
@@ -229,18 +243,23 @@ class SamplingPanel:
     def _change_seed(self, value: int | float | None) -> None:
         self._put("seed", int(value or 0))
         self.values["new_seed"] = False
-        self._changed(redraw=True)
+        self._seed_field.set_value(self._value("seed"))
+        self._new_seed.set_value(False)
+        self._changed()
 
     def _roll(self) -> None:
         self._change_seed(random.randrange(1, 1_000_000))
 
-    def _switch(self, name: str, label: str, told: str, *, is_on: bool) -> None:
+    def _switch(self, name: str, label: str, told: str, *, is_on: bool) -> ui.switch:
         with ui.column().classes("cllm-control w-full"):
             switch = ui.switch(label, value=bool(self.values.get(name, is_on)))
             switch.props("dense").on_value_change(lambda event: self._toggle(name, event.value))
             ui.label(told).classes("cllm-help")
+        return switch
 
     def _toggle(self, name: str, value: bool) -> None:
+        if value == self.values.get(name):
+            return
         self.values[name] = value
         self._changed()
 
@@ -256,10 +275,9 @@ class SamplingPanel:
         self._put(name, tuple(lines))
         self._changed()
 
-    def _changed(self, *, redraw: bool = False) -> None:
+    def _changed(self) -> None:
+        self._mark_preset()
         background_tasks.create(self._on_change(dict(self.values)))
-        if redraw:
-            self._body.refresh()
 
 
 def _shown(line: str) -> str:

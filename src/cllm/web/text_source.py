@@ -54,12 +54,14 @@ class DropPlace:
 
     def __init__(self, workspace: Workspace, *, purpose: Purpose, title: str, note: str) -> None:
         self.records: list[UploadRecord] = []
+        self._num_coming = 0
         self._workspace, self._purpose = workspace, purpose
         self.field = ui.element("q-uploader").classes("cllm-drop w-full")
         self.field.props("flat auto-upload send-raw" + (" multiple" if purpose == "text" else ""))
         self.field.props[":max-file-size"] = str(LIMIT_BYTES)
         # Straight to where uploads are kept, block by block.
         self.field.props[":url"] = _ADDRESS % purpose
+        self.field.on("uploading", self._await, js_handler="() => emit()")
         self.field.on("uploaded", self._take, js_handler=_ANSWER)
         self.field.on("failed", self._refuse, js_handler=_ANSWER)
         self.field.on("rejected", lambda: _complain("It was too large: 2 GB are taken."), [])
@@ -67,19 +69,33 @@ class DropPlace:
         self.field.add_slot("list", "<div></div>")
         self.list = ui.element("ul").classes("cllm-files")
 
+    def taken(self) -> list[UploadRecord]:
+        """What was taken in. Raises: InputError while more is on its way."""
+        if self._num_coming:
+            raise InputError(
+                "files are still being taken in", hint="Wait until they are listed, then try again."
+            )
+        return self.records
+
+    def _await(self) -> None:
+        self._num_coming += 1
+
     async def _take(self, event: events.GenericEventArguments) -> None:
-        told = json.loads(event.args)
         try:
+            told = json.loads(event.args)
             record = await run.io_bound(self._workspace.uploads.get, told["id"])
         except CllmError as error:
             notify_error(error)
             return
+        finally:
+            self._num_coming -= 1
         if record is None:
             return
         self.records = [*self.records, record] if self._purpose == "text" else [record]
         self._draw()
 
     def _refuse(self, event: events.GenericEventArguments) -> None:
+        self._num_coming -= 1
         try:
             message = json.loads(event.args)["error"]["message"]
         except (ValueError, KeyError, TypeError):
@@ -164,7 +180,7 @@ class TextSource:
         """What stands in the open tab, as fields of a TrainingRequest. Raises: InputError."""
         match self.tabs.value:
             case "files":
-                return {"uploads": tuple(record.id for record in self.drop.records)}
+                return {"uploads": tuple(record.id for record in self.drop.taken())}
             case "folder":
                 return {"folder": (self.folder.value or "").strip() or None}
             case "corpus" if self.corpus is not None:

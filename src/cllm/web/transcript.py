@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 from nicegui import ui
 
 from cllm.web.desk import Desk
-from cllm.web.layout import notify_error
+from cllm.web.layout import notify_error, telling
 from cllm.web.running import LOOK_S, RunningText
 from cllm.web.streamed_text import StreamedText
 from cllm.web.token_text import TokenFact
@@ -31,9 +31,12 @@ _ENDS = {
 class Actions:
     """What a person can do with a message; each is told which one."""
 
-    edit: Callable[[Message, str], Awaitable[None]]
+    # Whether it was taken.
+    edit: Callable[[Message, str], Awaitable[bool]]
     again: Callable[[Message | None], Awaitable[None]]
     on_done: Callable[[], Awaitable[None]]
+    # Other messages are shown, or another reply is being written, or none.
+    on_load: Callable[[], None]
 
 
 @final
@@ -51,20 +54,22 @@ class Transcript:
     async def load(self, conversation: str | None) -> None:
         """Show a conversation, or that it is empty."""
         self.conversation = conversation
-        self._messages, self._has_more, self.running = [], False, None
+        messages: list[Message] = []
+        has_more, running = False, None
         if conversation is not None:
             store = self._desk.workspace.conversations
             page = await asyncio.to_thread(store.messages, conversation, limit=PAGE)
-            if page.items and self._has_just_ended(page.items[-1]):
-                page = await asyncio.to_thread(store.messages, conversation, limit=PAGE)
-            self._messages, self._has_more = page.items, page.has_more
+            if page.items and not _is_whole(page.items[-1]):
+                running = self._desk.texts.get(page.items[-1].id)
+                if running is None:  # It was kept for good only after it was read here.
+                    page = await asyncio.to_thread(store.messages, conversation, limit=PAGE)
+            messages, has_more = page.items, page.has_more
+        if self.conversation != conversation:
+            return
+        self._messages, self._has_more, self.running = messages, has_more, running
         self.body.refresh()
+        self._actions.on_load()
         self._client.run_javascript("window.cllmWriting?.toEnd()")
-
-    def _has_just_ended(self, message: Message) -> bool:
-        """Whether it was kept for good only after it was read here."""
-        is_whole = message.role != "assistant" or "finish" in message.details
-        return not is_whole and self._desk.texts.get(message.id) is None
 
     @property
     def is_empty(self) -> bool:
@@ -117,22 +122,23 @@ class Transcript:
             ui.label(message.text).classes("cllm-said")
         with ui.row().classes("cllm-actions"):
             self._branches(message)
-            _action("edit", "Edit", lambda: self._edit(message))
+            # What would begin a reply waits until the one before it is whole.
+            edit = _action("edit", "Edit", lambda: self._edit(message))
+            edit.set_enabled(self.running is None)
             _copy(message.text)
             if is_last:
                 again = ui.button("Answer", icon="refresh")
                 again.on_click(lambda: self._actions.again(None)).props("flat no-caps dense")
 
     def _reply(self, message: Message) -> None:
-        running = self._desk.texts.get(message.id)
+        running = self.running
         facts = [TokenFact.from_json(item) for item in message.alternatives or ()]
-        if running is not None:
-            self.running = running
+        if running is not None and message is self._messages[-1]:
             text = StreamedText(running.text, running.facts)
-            with ui.row().classes("cllm-actions is-live"):
+            with ui.row().classes("cllm-actions is-live") as live:
                 ui.spinner("dots", size="1.4em")
                 speed = ui.label("").classes("cllm-figures").props("aria-live=off")
-            self._follow(running, text, speed)
+            self._follow(running, text, live, speed)
             return
         if message.text:
             StreamedText(message.text, facts)
@@ -141,17 +147,22 @@ class Transcript:
         with ui.row().classes("cllm-actions"):
             self._branches(message)
             _copy(message.text)
-            _action("refresh", "Another answer", lambda: self._actions.again(message))
+            again = _action("refresh", "Another answer", lambda: self._actions.again(message))
+            again.set_enabled(running is None)
             ui.label(told(message)).classes("cllm-figures")
 
-    def _follow(self, running: RunningText, text: StreamedText, speed: ui.label) -> None:
+    def _follow(
+        self, running: RunningText, text: StreamedText, live: ui.element, speed: ui.label
+    ) -> None:
         async def look() -> None:
             is_done = running.is_done
             text.grow(running.text, running.facts)
             speed.set_text(figures(running.num_tokens, running.tokens_per_s))
             if is_done:
-                timer.deactivate()
+                timer.cancel()
                 self.running = None
+                # Should the messages not be read again, this no longer looks alive.
+                live.set_visibility(False)
                 if running.error is not None:
                     notify_error(running.error)
                 await self._actions.on_done()
@@ -173,15 +184,24 @@ class Transcript:
 
     async def _go(self, message: int) -> None:
         assert self.conversation is not None
-        await asyncio.to_thread(
-            self._desk.workspace.conversations.select, self.conversation, message
-        )
-        await self.load(self.conversation)
+        store = self._desk.workspace.conversations
+        with telling(self._client.content):
+            await asyncio.to_thread(store.select, self.conversation, message)
+            await self.load(self.conversation)
 
     async def _edit(self, message: Message) -> None:
-        with ui.dialog() as dialog, ui.card().classes("cllm-dialog"):
+        text = message.text
+        while (given := await self._ask(text)) is not None and given.strip():
+            if await self._actions.edit(message, given):
+                return
+            # What was refused is asked again, as it was written.
+            text = given
+
+    async def _ask(self, text: str) -> str | None:
+        """Another text for a message; the messages may be drawn anew while it is written."""
+        with self._client.content, ui.dialog() as dialog, ui.card().classes("cllm-dialog"):
             ui.label("Edit what you said").classes("cllm-dialog-title")
-            field = ui.textarea("Message", value=message.text)
+            field = ui.textarea("Message", value=text)
             field.props("outlined autogrow autofocus").classes("w-full")
             ui.label("The old version and what followed stay: a branch of their own.").classes(
                 "cllm-help"
@@ -190,11 +210,14 @@ class Transcript:
                 ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
                 send = ui.button("Send", on_click=lambda: dialog.submit(field.value))
                 send.props("unelevated no-caps")
-        text = await dialog
+        given = await dialog
         if not dialog.is_deleted:
             dialog.delete()
-        if text and text.strip():
-            await self._actions.edit(message, text)
+        return None if given is None else str(given)
+
+
+def _is_whole(message: Message) -> bool:
+    return message.role != "assistant" or "finish" in message.details
 
 
 def figures(num_tokens: int, tokens_per_s: float) -> str:

@@ -8,11 +8,11 @@ from typing import Any, final
 
 from nicegui import ui
 
-from cllm.errors import CllmError
+from cllm.errors import CllmError, NotFoundError
 from cllm.web.beam_dialog import BeamDialog
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk, as_shown, sound
-from cllm.web.layout import notify_error
+from cllm.web.layout import notify_error, telling
 from cllm.web.paper import Paper
 from cllm.web.running import LOOK_S, RunningText
 from cllm.web.sampling_panel import SamplingPanel
@@ -33,9 +33,12 @@ class WriteView:
         self._settings: dict[str, Any] = {}
         self._frame = WritingFrame()
         self._running: RunningText | None = None
+        self._look: ui.timer | None = None
+        # The last passage as this page has seen it: another window may have changed it since.
         self._last: Message | None = None
         self._ends_in_passage = False
         # A click on "Continue" also ends the typing, which is to be kept: two at once.
+        # Another text is opened between two such steps, never within one.
         self._one_at_a_time = asyncio.Lock()
         self._seen_model = model()
         self._list = ConversationList(desk.workspace, "write", self.open, chosen=conversation)
@@ -52,12 +55,21 @@ class WriteView:
                 self._foot()
             self._panel_place = self._frame.panel_place()
         await ui.context.client.connected()
-        await self.open(self._conversation, is_first=True)
+        # On the first empty sheet a person may write already.
+        async with self._one_at_a_time:
+            with self._frame.root:
+                await self._show(self._conversation, is_first=True)
         ui.timer(1.0, self._watch_model)
 
-    async def open(self, conversation: str | None, *, is_first: bool = False) -> None:
-        """Show another text, or a new one; on the first empty sheet a person may write already."""
-        self._conversation, self._running, self._last = conversation, None, None
+    async def open(self, conversation: str | None) -> None:
+        """Show another text, or a new one."""
+        async with self._one_at_a_time:
+            with self._frame.root:
+                await self._show(conversation)
+
+    async def _show(self, conversation: str | None, *, is_first: bool = False) -> None:
+        self._leave()
+        self._conversation, self._last = conversation, None
         parts: list[Segment] = []
         title, running = "New text", None
         if conversation is not None:
@@ -69,7 +81,7 @@ class WriteView:
                 parts = await self._read(but=None if running is None else held.leaf)
             except CllmError as error:
                 ui.notify(error.message, type="warning")
-                self._conversation = None
+                self._conversation, running = None, None
         if self._conversation is None:
             workspace = self._desk.workspace
             self._settings = await asyncio.to_thread(starting_settings, workspace, self._model())
@@ -99,9 +111,10 @@ class WriteView:
         """The document's passages as tokens, without one that will be shown as it comes."""
         assert self._conversation is not None
         store = self._desk.workspace.conversations
-        branch = await asyncio.to_thread(store.branch, self._conversation)
+        # In this order: what comes in between from another window is not taken for seen.
         page = await asyncio.to_thread(store.messages, self._conversation, limit=1)
         self._last = page.items[-1] if page.items else None
+        branch = await asyncio.to_thread(store.branch, self._conversation)
         written = next((message for message in reversed(branch) if message.text), None)
         self._ends_in_passage = written is not None and written.role == "assistant"
         parts: list[Segment] = []
@@ -151,6 +164,8 @@ class WriteView:
                 if self._ends_in_passage:
                     self._take_back_button()
                 ui.label("What was taken out is kept.").classes("cllm-figures")
+            elif last is not None and last.text:
+                self._versions(last)
         ui.keyboard(on_key=self._key, ignore=[])
 
     def _take_back_button(self) -> None:
@@ -180,36 +195,40 @@ class WriteView:
             await self._go_on()
 
     async def _ensure(self) -> str:
-        """The conversation's id, made if it is a new one."""
-        if self._conversation is None:
-            made = await asyncio.to_thread(
-                self._desk.workspace.conversations.create,
-                model=self._model(),
-                mode="write",
-                settings=self._settings,
-            )
-            assert made is not None
-            self._conversation = made.id
-            ui.navigate.history.replace(f"/write?conversation={made.id}")
-        return self._conversation
+        """The conversation's id, made if it is a new one or was deleted elsewhere."""
+        store = self._desk.workspace.conversations
+        if self._conversation is not None:
+            try:
+                return (await asyncio.to_thread(store.get, self._conversation)).id
+            except NotFoundError:
+                told = "This text was deleted in another window. What stands here is kept anew."
+                ui.notify(told, type="warning")
+                self._conversation, self._last = None, None
+                self._frame.title.set_text("New text")
+        made = await asyncio.to_thread(
+            store.create, model=self._model(), mode="write", settings=self._settings
+        )
+        self._conversation = made.id
+        ui.navigate.history.replace(f"/write?conversation={made.id}")
+        return made.id
 
     async def _keep(self, text: str) -> None:
         """Keep what the person typed."""
         async with self._one_at_a_time:
             if self._running is not None or (self._conversation is None and not text):
                 return
-            held = await self._ensure()
-            await asyncio.to_thread(self._desk.keep, held, text)
-            await self._note_last()
+            with telling(self._frame.root):
+                await self._put(text)
 
-    async def _note_last(self) -> None:
-        assert self._conversation is not None
-        before = self._last
-        store = self._desk.workspace.conversations
-        page = await asyncio.to_thread(store.messages, self._conversation, limit=1)
-        self._last = page.items[-1] if page.items else None
-        if before != self._last:
+    async def _put(self, text: str) -> str:
+        """Keep a text, and note how it stands then; returns the conversation's id."""
+        held, before = await self._ensure(), self._last
+        now = await asyncio.to_thread(self._desk.keep, held, text, seen=before)
+        self._last = now
+        # A button that is being pressed would not be clicked if it were drawn anew meanwhile.
+        if _offered(before) != _offered(now):
             self._foot.refresh()
+        return held
 
     async def _go_on(self) -> None:
         name = self._model()
@@ -218,27 +237,25 @@ class WriteView:
         async with self._one_at_a_time:
             if self._running is not None:
                 return
-            with self._frame.root:
+            with telling(self._frame.root):
                 text = await self._paper.text()
                 held = await self._ensure()
-                await self._begin(lambda: self._desk.go_on(held, name, text))
+                seen = self._last
+                await self._begin(lambda: self._desk.go_on(held, name, text, seen=seen))
 
     async def _again(self) -> None:
         name, last, held = self._model(), self._last, self._conversation
         if name is None or last is None or held is None:
             return
         async with self._one_at_a_time:
-            with self._frame.root:
-                text = await self._paper.text()
-                await asyncio.to_thread(self._desk.keep, held, text)
+            if self._running is not None or self._conversation != held:
+                return
+            with telling(self._frame.root):
+                await self._put(await self._paper.text())
                 await self._begin(lambda: self._desk.answer(held, name, beside=last), show=True)
 
-    async def _begin(self, begin: Callable[[], Message], *, show: bool = False) -> bool:
-        try:
-            message = await asyncio.to_thread(begin)
-        except CllmError as error:
-            notify_error(error)
-            return False
+    async def _begin(self, begin: Callable[[], Message], *, show: bool = False) -> None:
+        message = await asyncio.to_thread(begin)
         running = self._desk.texts.get(message.id)
         if show:
             self._paper.show(await self._read(but=message.id))
@@ -247,7 +264,6 @@ class WriteView:
             self._follow(running)
         else:
             await self._ended()
-        return True
 
     def _follow(self, running: RunningText) -> None:
         """Show a text as it comes."""
@@ -258,6 +274,9 @@ class WriteView:
 
         async def look() -> None:
             nonlocal at, used
+            if self._running is not running:
+                timer.cancel()
+                return
             is_done = running.is_done
             text, facts = running.text, running.facts
             parts = segments(text[at:], facts[used:])
@@ -265,20 +284,32 @@ class WriteView:
             at, used = len(text), used + sum(fact is not None for _, fact in parts)
             self._speed.set_text(figures(running.num_tokens, running.tokens_per_s))
             if is_done:
-                timer.deactivate()
-                await self._ended(running)
+                timer.cancel()
+                async with self._one_at_a_time:
+                    if self._running is running:
+                        with telling(self._frame.root):
+                            await self._ended(running)
 
         with self._frame.root:
-            timer = ui.timer(LOOK_S, look)
+            self._look = timer = ui.timer(LOOK_S, look)
+
+    def _leave(self) -> None:
+        """No longer show the text that is being written, which goes on by itself."""
+        if self._look is not None:
+            self._look.cancel()
+        if self._running is not None:
+            self._paper.lock(False)
+        self._look = self._running = None
 
     async def _ended(self, running: RunningText | None = None) -> None:
-        self._running = None
-        self._paper.lock(False)
+        self._leave()
         if running is not None and running.error is not None:
             notify_error(running.error)
-        # Aligned over the whole passage, the shades are exact.
-        self._paper.show(await self._read())
-        self._foot.refresh()
+        try:
+            # Aligned over the whole passage, the shades are exact.
+            self._paper.show(await self._read())
+        finally:
+            self._foot.refresh()
         await self._list.choose(self._conversation)
         assert self._conversation is not None
         held = await asyncio.to_thread(self._desk.workspace.conversations.get, self._conversation)
@@ -292,35 +323,45 @@ class WriteView:
     async def _turn(self, work: Callable[[str], None]) -> None:
         """Take the last passage out, or bring it back; what was typed since is kept first."""
         held = self._conversation
-        assert held is not None
         async with self._one_at_a_time:
-            with self._frame.root:
-                text = await self._paper.text()
-                await asyncio.to_thread(self._desk.keep, held, text)
+            if held is None or self._running is not None or self._conversation != held:
+                return
+            with telling(self._frame.root):
+                held = await self._put(await self._paper.text())
                 await asyncio.to_thread(work, held)
-                await self.open(held)
+                await self._show(held)
 
     async def _select(self, message: int) -> None:
-        assert self._conversation is not None
-        store = self._desk.workspace.conversations
-        with self._frame.root:
-            await asyncio.to_thread(store.select, self._conversation, message)
-            await self.open(self._conversation)
+        held = self._conversation
+        async with self._one_at_a_time:
+            if held is None or self._running is not None or self._conversation != held:
+                return
+            with telling(self._frame.root):
+                store = self._desk.workspace.conversations
+                await asyncio.to_thread(store.select, held, message)
+                await self._show(held)
 
     async def _beams(self) -> None:
         name = self._model()
         if name is None:
             return
-        with self._frame.root:
+        with telling(self._frame.root):
             text = sound(await self._paper.text())
             chosen = await BeamDialog(self._desk.workspace, name, text, self._settings).ask()
             if chosen:
-                held = await self._ensure()
-                await asyncio.to_thread(self._desk.keep, held, text + chosen)
-                await self.open(held)
+                async with self._one_at_a_time:
+                    await self._show(await self._put(text + chosen))
 
     async def _keep_settings(self, values: dict[str, Any]) -> None:
         self._settings = values
         if self._conversation is not None:
             store = self._desk.workspace.conversations
-            await asyncio.to_thread(store.change, self._conversation, settings=values)
+            with telling(self._frame.root):
+                await asyncio.to_thread(store.change, self._conversation, settings=values)
+
+
+def _offered(last: Message | None) -> tuple[object, ...]:
+    """What a text that ends so offers besides going on; nothing if only one's own words."""
+    if last is None or (last.role == "document" and last.text and len(last.siblings) < 2):
+        return ()
+    return (last.id, last.siblings, bool(last.text))

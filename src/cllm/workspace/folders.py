@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -16,8 +14,7 @@ from cllm.files import (
     check_manifest,
     copy_files,
     read_json,
-    storage_errors,
-    temporary_prefix,
+    remove_folder,
     write_folder,
 )
 from cllm.workspace.names import check_name, is_name, nearest_names, slug
@@ -73,13 +70,20 @@ class FolderStore(abc.ABC, Generic[R]):
         return name
 
     @contextlib.contextmanager
-    def write(self, name: str, *, overwrite: bool = False) -> Iterator[Path]:
+    def write(
+        self,
+        name: str,
+        *,
+        overwrite: bool = False,
+        on_replaced: Callable[[Path], object] | None = None,
+    ) -> Iterator[Path]:
         """Yield an empty folder that becomes `name`, whole and with checksums, at the end.
 
+        `on_replaced` gets what had the name before, which is removed after that.
         Raises: InvalidNameError, ExistsError before anything is done, StorageError.
         """
         self.check_free(name, overwrite=overwrite)
-        with write_folder(self.root / name, replace=overwrite) as folder:
+        with write_folder(self.root / name, replace=overwrite, on_replaced=on_replaced) as folder:
             yield folder
             # Somebody else may have made it meanwhile.
             self.check_free(name, overwrite=overwrite)
@@ -104,15 +108,7 @@ class FolderStore(abc.ABC, Generic[R]):
 
     def remove(self, name: str) -> None:
         """Remove a folder: at once for all who look, then from the disk."""
-        folder = self.path(name)
-        with storage_errors(folder):
-            if folder.is_symlink():
-                folder.unlink()
-                return
-            # A full disk has no room for a folder to put it into.
-            grave = self.root / f"{temporary_prefix(name)}{secrets.token_hex(4)}"
-            folder.replace(grave)
-            shutil.rmtree(grave)
+        remove_folder(self.path(name))
 
     def check(self, name: str) -> None:
         """Compare every file with its checksum. Raises: NotFoundError, IntegrityError."""
@@ -131,6 +127,6 @@ class FolderStore(abc.ABC, Generic[R]):
                     return f"{file_name} is missing"
                 if path.stat().st_size != expected["bytes"]:
                     return f"{file_name} is truncated or altered"
-        except (IntegrityError, KeyError, TypeError, AttributeError):
+        except (IntegrityError, KeyError, TypeError, AttributeError, OSError):
             return "the manifest is damaged"
         return None

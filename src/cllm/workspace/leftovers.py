@@ -11,11 +11,10 @@ from pathlib import Path
 
 from cllm.errors import CllmError
 from cllm.files import writer_of
-from cllm.processes import SAME_START_S, start_of
-from cllm.workspace.trash import Trash
+from cllm.workspace.trash import Trash, is_at_work
 
 # `_exchange` puts a folder aside so, where the system can't swap two in one step.
-_ASIDE = re.compile(r"\.(?P<name>.+)\.old\.\d+-[a-z0-9_]{8}")
+_ASIDE = re.compile(r"\.(?P<name>.+)~old\.\d+-[a-z0-9_]{8}")
 # Of what does not say who writes it: surely nobody any more.
 _FORGOTTEN_S = 86_400.0
 
@@ -26,17 +25,17 @@ def clear_leftovers(home: Path) -> int:
     What living processes write stays, and so does everything that was finished. A folder that
     was put aside, or into the trash, to be replaced comes back where nothing has taken its name.
     """
-    removed = 0
     trash = Trash(home / "trash")
     for entry, lender in trash.lent():
         target = home / "models" / entry.name
-        if not _is_at_work(lender, entry.deleted) and not target.exists():
+        if not is_at_work(lender, entry.deleted) and not target.exists():
             with contextlib.suppress(CllmError):
                 trash.take(entry.id, target)
+    removed = trash.clear(older_than_s=_FORGOTTEN_S)
     for path in _temporaries(home):
         with contextlib.suppress(OSError):
             pid = writer_of(path.name)
-            if pid is None or _is_at_work(pid, path.stat().st_mtime):
+            if pid is None or is_at_work(pid, path.stat().st_mtime):
                 continue
             _give_back(path)
             if path.is_dir() and not path.is_symlink():
@@ -68,13 +67,6 @@ def _children(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except OSError:
         return []
-
-
-def _is_at_work(pid: int, changed: float) -> bool:
-    """Whether the process that made a change then is alive."""
-    started = start_of(pid)
-    # A process that began after the change has only got the same number.
-    return started is not None and started <= changed + SAME_START_S
 
 
 def _give_back(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class ModelStore(FolderStore[ModelRecord]):
 
 
 def _read_leniently(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         value = json.loads(path.read_text(encoding="utf-8"))
         return value if isinstance(value, dict) else {}
     return {}
@@ -70,7 +71,8 @@ def _read_leniently(path: Path) -> dict[str, Any]:
 
 def _weights(folder: Path) -> int | None:
     """Number of weights by the header of the safetensors file (8 bytes of length, then JSON)."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    damages = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+    with contextlib.suppress(OSError, *damages):
         with (folder / "model.safetensors").open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             # The format itself allows headers of at most 100 MB.
@@ -100,5 +102,9 @@ def _whole(value: object) -> int | None:
 
 
 def _real(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None  # type: ignore[arg-type]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    # What JSON can't hold where it is shown: Python reads NaN, and integers of any length.
+    with contextlib.suppress(OverflowError):
+        return float(value) if math.isfinite(value) else None
+    return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import shutil
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cllm.errors import ExistsError, NotFoundError
-from cllm.files import storage_errors
+from cllm.files import removing, storage_errors
 from cllm.processes import is_alive, start_of, this_process
 from cllm.workspace.names import check_name, nearest_names
 
@@ -181,15 +182,24 @@ class RunStore:
             row.updated = time.time()
             return self._record(row)
 
-    def remove(self, run_id: str) -> None:
-        """Forget a run and all it wrote. Raises: NotFoundError, StorageError."""
+    def remove(self, run_id: str, *, by_worker: bool = False) -> None:
+        """Forget a run and all it wrote.
+
+        Raises: NotFoundError, StorageError, ExistsError while a process is at work on it, with
+        `by_worker` while another than this one is.
+        """
         from cllm.workspace.database import RunRow
 
-        folder = self.get(run_id).folder
-        with self._database.write() as session:
-            session.delete(session.get_one(RunRow, run_id))
-        with storage_errors(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        # Out of sight while its row goes, and removed from the disk once that is certain.
+        with contextlib.ExitStack() as stack, self._database.write() as session:
+            row = session.get(RunRow, run_id)
+            if row is None:
+                raise NotFoundError(f"there is no run {run_id!r}", hint="See `cllm runs list`.")
+            record = self._record(row)
+            if record.is_active and not (by_worker and row.pid == os.getpid()):
+                raise ExistsError("this run is at work", where=run_id, hint="Stop it first.")
+            stack.enter_context(removing(record.folder))
+            session.delete(row)
 
     def _find(self, run_id: str) -> RunRecord | None:
         from cllm.workspace.database import RunRow

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from cllm.errors import IntegrityError, NotFoundError
-from cllm.files import read_json, storage_errors, write_json
+from cllm.errors import IntegrityError, NotFoundError, StorageError
+from cllm.files import read_json, remove_folder, storage_errors, write_json
+from cllm.processes import SAME_START_S, start_of
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _RECORD, _CONTENT = "record.json", "content"
@@ -48,7 +50,7 @@ class Trash:
         try:
             write_json(place / _RECORD, {"version": 1, "lender": lender, **record})
             with storage_errors(folder):
-                folder.replace(place / _CONTENT)
+                _move(folder, place / _CONTENT)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -60,15 +62,15 @@ class Trash:
         if found is None:
             hint = "What was deleted is kept for some days only."
             raise NotFoundError(f"there is nothing {entry_id!r} in the trash", hint=hint)
-        return found
+        return found[0]
 
     def list(self) -> Sequence[TrashEntry]:
-        """Everything here, the last deleted first."""
-        if not self.root.is_dir():
-            return []
-        folders = (path for path in self.root.iterdir() if _ID.fullmatch(path.name))
-        entries = [entry for folder in folders if (entry := self._read(folder)) is not None]
-        return sorted(entries, key=lambda entry: -entry.deleted)
+        """Everything here, the last deleted first, but what a living process only borrows."""
+        return [
+            entry
+            for entry, lender in self._all()
+            if lender is None or not is_at_work(lender, entry.deleted)
+        ]
 
     def take(self, entry_id: str, target: Path) -> None:
         """Move an entry's folder back, to `target`, which is free. Raises: NotFoundError."""
@@ -76,7 +78,8 @@ class Trash:
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             (place / _CONTENT).rename(target)
-        shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(StorageError):
+            remove_folder(place)
 
     def settle(self, entry_id: str) -> None:
         """What replaces a lent entry is whole: the entry stays. Raises: NotFoundError."""
@@ -85,26 +88,68 @@ class Trash:
 
     def lent(self) -> Sequence[tuple[TrashEntry, int]]:
         """The entries that are to be replaced, each with the process that does so."""
-        found = []
-        for entry in self.list():
-            with contextlib.suppress(IntegrityError):
-                lender = read_json(self.root / entry.id / _RECORD).get("lender")
-                found += [(entry, lender)] if isinstance(lender, int) else []
-        return found
+        return [(entry, lender) for entry, lender in self._all() if lender is not None]
 
     def purge(self, *, days: float = 30.0) -> int:
-        """Remove for good what was deleted longer ago; returns how many entries."""
-        old = [entry for entry in self.list() if time.time() - entry.deleted >= days * _DAY_S]
-        for entry in old:
-            shutil.rmtree(self.root / entry.id, ignore_errors=True)
-        return len(old)
+        """Remove for good what was deleted longer ago; how many entries. Raises: StorageError."""
+        oldest = time.time() - days * _DAY_S
+        return self.remove([entry.id for entry in self.list() if entry.deleted <= oldest])
 
-    def _read(self, place: Path) -> TrashEntry | None:
+    def remove(self, ids: Collection[str]) -> int:
+        """Remove those of these entries that `list` shows for good; how many they were.
+
+        Raises: StorageError.
+        """
+        found = [entry for entry in self.list() if entry.id in ids]
+        for entry in found:
+            remove_folder(self.root / entry.id)
+        return len(found)
+
+    def clear(self, *, older_than_s: float) -> int:
+        """Remove entries without a folder, which a killed process leaves; returns how many."""
+        removed = 0
+        for place in self._places():
+            with contextlib.suppress(OSError, StorageError):
+                is_old = time.time() - place.stat().st_mtime > older_than_s
+                if is_old and not os.path.lexists(place / _CONTENT):
+                    remove_folder(place)
+                    removed += 1
+        return removed
+
+    def _places(self) -> Sequence[Path]:
+        if not self.root.is_dir():
+            return []
+        return [path for path in self.root.iterdir() if _ID.fullmatch(path.name)]
+
+    def _all(self) -> Sequence[tuple[TrashEntry, int | None]]:
+        found = [known for place in self._places() if (known := self._read(place)) is not None]
+        return sorted(found, key=lambda known: -known[0].deleted)
+
+    def _read(self, place: Path) -> tuple[TrashEntry, int | None] | None:
+        """An entry, and the process that it is lent to, if it is."""
         try:
             record = read_json(place / _RECORD)
             record.pop("version")
-            record.pop("lender", None)
+            lender = record.pop("lender", None)
             entry = TrashEntry(**record)
         except (IntegrityError, OSError, AttributeError, KeyError, TypeError):
             return None
-        return entry if entry.id == place.name and (place / _CONTENT).is_dir() else None
+        if entry.id != place.name or not (place / _CONTENT).is_dir():
+            return None
+        return entry, lender if isinstance(lender, int) else None
+
+
+def is_at_work(pid: int, changed: float) -> bool:
+    """Whether the process that made a change then is alive."""
+    started = start_of(pid)
+    # A process that began after the change has only got the same number.
+    return started is not None and started <= changed + SAME_START_S
+
+
+def _move(folder: Path, target: Path) -> None:
+    """Move a folder; a link to one leads from there to where it led."""
+    if folder.is_symlink():
+        target.symlink_to(folder.resolve(), target_is_directory=True)
+        folder.unlink()
+    else:
+        folder.replace(target)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from cllm.errors import InputError, IntegrityError, NotFoundError, StorageError
-from cllm.files import read_json, storage_errors, temporary_prefix, write_json
+from cllm.files import read_json, remove_folder, storage_errors, temporary_prefix, write_json
 from cllm.workspace.names import slug
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -51,8 +51,12 @@ class Arrival:
             prefix = temporary_prefix(self.id)
             self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
         self.path = self._folder / safe_file_name(name)
-        with storage_errors(self.path):
-            self._file: IO[bytes] = self.path.open("wb")
+        try:
+            with storage_errors(self.path):
+                self._file: IO[bytes] = self.path.open("wb")
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
 
     def write(self, block: bytes) -> None:
         """Add bytes. Raises: InputError beyond the limit, StorageError."""
@@ -116,19 +120,24 @@ class UploadStore:
         return sorted(records, key=lambda record: -record.created)
 
     def remove(self, upload_id: str) -> None:
-        """Remove a file for good. Raises: NotFoundError."""
-        shutil.rmtree(self.root / self.get(upload_id).id, ignore_errors=True)
+        """Remove a file for good. Raises: NotFoundError, StorageError."""
+        remove_folder(self.root / self.get(upload_id).id)
 
     def purge(self, *, days: float = 30.0) -> int:
-        """Remove what was handed in longer ago, and what never arrived; returns how many."""
+        """Remove what was handed in longer ago, and what never arrived; how many.
+
+        Raises: StorageError.
+        """
         oldest = time.time() - days * _DAY_S
         old = [record.id for record in self.list() if record.created <= oldest]
+        for name in old:
+            remove_folder(self.root / name)
         # An upload that breaks off with its process leaves a hidden folder.
         left = self.root.glob(".*") if self.root.is_dir() else ()
-        old += [path.name for path in left if path.stat().st_mtime <= oldest]
-        for name in old:
-            shutil.rmtree(self.root / name, ignore_errors=True)
-        return len(old)
+        lost = [path for path in left if path.stat().st_mtime <= oldest]
+        for path in lost:
+            shutil.rmtree(path, ignore_errors=True)
+        return len(old) + len(lost)
 
     def _read(self, folder: Path) -> UploadRecord | None:
         try:

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -191,6 +193,27 @@ def test_who_sends_nothing_for_a_while_is_told_so(client, workspace, monkeypatch
         assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
     assert client.get("/api/uploads").json() == []
     assert list(workspace.uploads.root.iterdir()) == []
+
+
+def test_the_end_of_an_upload_holds_nobody_up(client, monkeypatch):
+    from cllm.text import detect
+
+    begun, may_end = threading.Event(), threading.Event()
+
+    def detect_slowly(content):
+        begun.set()
+        assert may_end.wait(30)
+        return "text"
+
+    monkeypatch.setattr(detect, "detect_kind", detect_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(client.post, "/api/uploads", params={"name": "a.txt"}, content=b"x")
+        try:
+            assert begun.wait(30)
+            assert client.get("/api/uploads", timeout=10).json() == []
+        finally:
+            may_end.set()
+        assert coming.result().status_code == 201
 
 
 def test_every_route_is_described(client):

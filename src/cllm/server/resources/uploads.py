@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import BaseModel
@@ -15,6 +16,7 @@ from cllm.workspace.uploads import UploadRecord
 
 router = APIRouter(prefix="/api/uploads", tags=["uploads"])
 
+_Held = TypeVar("_Held")
 _BLOCK_BYTES = 1 << 20
 # Whoever sends nothing for so long has gone.
 IDLE_S = 30.0
@@ -59,7 +61,7 @@ async def upload(
     """Hand in a file: its bytes are the body. It is typed by its content and has a size limit."""
     arrival = service.begin_upload(workspace, name, purpose=purpose)
     block = bytearray()
-    with arrival as coming:
+    async with _in_threads(arrival) as coming:
         async for part in _parts(request):
             block += part
             if len(block) >= _BLOCK_BYTES:
@@ -74,6 +76,20 @@ async def upload(
 def remove_upload(upload: str, workspace: Place) -> None:
     """Remove a file for good."""
     service.remove_upload(workspace, upload)
+
+
+@contextlib.asynccontextmanager
+async def _in_threads(
+    context: contextlib.AbstractContextManager[_Held],
+) -> AsyncIterator[_Held]:
+    """A context that may wait for the disk when it is entered and left."""
+    held = await asyncio.to_thread(context.__enter__)
+    try:
+        yield held
+    except BaseException as error:
+        await asyncio.to_thread(context.__exit__, type(error), error, error.__traceback__)
+        raise
+    await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def _parts(request: Request) -> AsyncIterator[bytes]:

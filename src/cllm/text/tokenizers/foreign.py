@@ -44,9 +44,16 @@ class ForeignEncoder:
         self._backend, self._eos_id = backend, eos_id
 
     def encode(self, texts: Sequence[bytes], has_eos: Sequence[bool]) -> Encoded:
-        """Encode the texts in a row."""
+        """Encode the texts in a row. Raises: InputError where the library gives up."""
         decoded = [text.decode() for text in texts]
-        found = self._backend.encode_batch_fast(decoded, add_special_tokens=False)
+        try:
+            found = self._backend.encode_batch_fast(decoded, add_special_tokens=False)
+        except BaseException as error:
+            # A panic of the library is no Exception, and its class has no name to import.
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                message = f"the model's tokeniser can't encode the text: {str(error)[:200]}"
+                raise InputError(message) from None
+            raise
         rows = [
             encoding.ids + [self._eos_id] * ends
             for encoding, ends in zip(found, has_eos, strict=True)

@@ -116,6 +116,11 @@ class Tokenizer:
         """UTF-8 bytes of the spellings that become `<unk>`."""
         return self.encode_utf8([_utf8(text)], [False]).unknown_bytes
 
+    @property
+    def eos_token(self) -> str:
+        """The name of the end-of-text token, as chat templates write it."""
+        return str(self.backend.id_to_token(self.eos_id))
+
     @functools.cached_property
     def spellings(self) -> list[bytes]:
         """The bytes each id stands for (none for eos)."""

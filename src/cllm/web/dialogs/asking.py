@@ -95,11 +95,12 @@ def lost_lines(lost: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def actions(dialog: ui.dialog, yes: str, submit: Any) -> None:
-    """The foot of a dialog: leave, or do it."""
+def actions(dialog: ui.dialog, yes: str, submit: Any) -> tuple[ui.button, ui.button]:
+    """The foot of a dialog, and its buttons: leave, or do it."""
     with ui.element("div").classes("cllm-dialog-actions"):
-        ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
-        ui.button(yes, on_click=submit).props("unelevated no-caps")
+        leave = ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
+        do = ui.button(yes, on_click=submit).props("unelevated no-caps")
+    return leave, do
 
 
 def _name_problem(name: str) -> str | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast, final, get_args
 
-from nicegui import run, ui
+from nicegui import Client, run, ui
 
 from cllm.errors import CllmError, InputError
 from cllm.jobs.model_exchange import Target, export_model, export_path, import_model, quantise_model
@@ -37,16 +37,8 @@ async def open_model_folder(state: AppState) -> None:
         )
         name = ui.input("Name", placeholder="Made from the folder's name")
         name.props("outlined dense stack-label").classes("w-full")
-        answer = ui.element("div").props("aria-live=polite").classes("w-full")
-
-        async def submit() -> None:
-            made = await _worked(
-                answer, lambda: _take_in(state, place.value, drop, name.value), "Taking it in …"
-            )
-            if made is not None:
-                dialog.submit(made["name"])
-
-        actions(dialog, "Open it", submit)
+        work = _Work(dialog, "Taking it in …")
+        work.draw("Open it", lambda: _take_in(state, place.value, drop, name.value))
     made = await answered(dialog)
     if made is not None:
         await use(made)
@@ -55,23 +47,26 @@ async def open_model_folder(state: AppState) -> None:
 
 async def _take_in(
     state: AppState, place: str | None, drop: DropPlace, name: str | None
-) -> dict[str, Any] | None:
+) -> str | None:
+    """The name of the model that was made, None where the person would not overwrite one."""
     name = (name or "").strip() or None
-    source = drop.records[0].path if drop.records else None
+    dropped = drop.taken()
+    source = dropped[0].path if dropped else None
     if source is None:
         given = (place or "").strip()
         source = Path(given).expanduser()
         if not given or not source.is_absolute():
             raise InputError("no full path was given", hint="Begin with / or ~.")
     elif name is None:
-        name = state.workspace.models.free_name(Path(drop.records[0].name).stem)
+        name = state.workspace.models.free_name(Path(dropped[0].name).stem)
     overwrite = name is not None and state.workspace.models.exists(name)
     if overwrite and not await ask_overwrite(state.workspace, str(name)):
         return None
     known = set(state.workspace.models.names())
-    made = await run.io_bound(import_model, state.workspace, source, name=name, overwrite=overwrite)
+    with state.working(f"Taking in {name or source.stem}", "/models"):
+        await run.io_bound(import_model, state.workspace, source, name=name, overwrite=overwrite)
     new = set(state.workspace.models.names()) - known
-    return dict(made or {}) | {"name": name or (new.pop() if new else source.stem)}
+    return name or (new.pop() if new else source.stem)
 
 
 async def rename(state: AppState, name: str) -> str | None:
@@ -104,27 +99,31 @@ async def copy_as(state: AppState, name: str) -> str | None:
 async def export(state: AppState, name: str) -> None:
     """Write the model for another program, compare it there, and hand out the file."""
     assert set(_TARGETS) == set(get_args(Target))
+    client = ui.context.client
     with opened(f"Export {name}") as dialog:
         ui.label("For which program? It is compared with the original before it is offered.")
         target = ui.radio(_TARGETS, value="hf").props('aria-label="Program"')
-        answer = ui.element("div").props("aria-live=polite").classes("w-full")
 
-        async def submit() -> None:
+        async def write() -> bool:
             to = cast("Target", target.value)
             with state.working(f"Exporting {name}", "/models"):
-                made = await _worked(
-                    answer,
-                    lambda: run.io_bound(export_model, state.workspace, name, to),
-                    "Writing and comparing …",
-                )
+                made = await run.io_bound(export_model, state.workspace, name, to)
             if made is not None:
-                dialog.submit(made["file"])
+                _hand_out(client, export_path(state.workspace, made["file"]))
+            return made is not None
 
-        actions(dialog, "Export", submit)
-    file = await answered(dialog)
-    if file is not None:
-        ui.download.file(export_path(state.workspace, file), file)
-        ui.notify(f"{file} is ready.", position="bottom")
+        _Work(dialog, "Writing and comparing …").draw("Export", write)
+    await answered(dialog)
+
+
+def _hand_out(asked: Client, file: Path) -> None:
+    """Download a file in the page that asked for it; where that was left, in the newest one."""
+    pages = (asked, *reversed(Client.instances.values()))
+    shown = next((page for page in pages if page.has_socket_connection), asked)
+    if not shown.is_deleted:
+        with shown.content:
+            ui.download.file(file, file.name)
+            ui.notify(f"{file.name} is ready.", position="bottom")
 
 
 async def squeeze(state: AppState, name: str) -> str | None:
@@ -132,40 +131,58 @@ async def squeeze(state: AppState, name: str) -> str | None:
     with opened(f"Squeeze {name}") as dialog:
         ui.label("A smaller model is made beside it. It writes faster and knows a little less.")
         bits = ui.radio(_BITS, value=4).props('aria-label="Bits"')
-        answer = ui.element("div").props("aria-live=polite").classes("w-full")
 
-        async def submit() -> None:
+        async def make() -> str:
             chosen = cast("Literal[4, 8]", bits.value)
             free = state.workspace.models.free_name(f"{name}-{chosen}bit")
             with state.working(f"Squeezing {name}", "/models"):
-                made = await _worked(
-                    answer,
-                    lambda: run.io_bound(
-                        quantise_model, state.workspace, name, bits=chosen, new_name=free
-                    ),
-                    "Squeezing and measuring …",
+                await run.io_bound(
+                    quantise_model, state.workspace, name, bits=chosen, new_name=free
                 )
-            if made is not None:
-                dialog.submit(free)
+            return free
 
-        actions(dialog, "Squeeze", submit)
+        _Work(dialog, "Squeezing and measuring …").draw("Squeeze", make)
     made = await answered(dialog)
     return cast("str | None", made)
 
 
-async def _worked(answer: ui.element, work: Callable[[], Awaitable[Any]], label: str) -> Any | None:
-    """Run some work inside a dialog; what goes wrong is said there."""
-    answer.clear()
-    with answer:
-        waiting = Loading(label)
-    try:
-        return await work()
-    except CllmError as error:
-        with answer:
-            error_card(error)
-        return None
-    finally:
-        waiting.delete()
+@final
+class _Work:
+    """Work that a dialog does before it closes; what goes wrong is said there."""
+
+    def __init__(self, dialog: ui.dialog, label: str) -> None:
+        self._dialog, self._label = dialog, label
+
+    def draw(self, yes: str, work: Callable[[], Awaitable[Any]]) -> None:
+        """The place of what is told, and the foot; `work` returns something true to close it."""
+        self._answer = ui.element("div").props("aria-live=polite").classes("w-full")
+        self._buttons = actions(self._dialog, yes, lambda: self._do(work))
+
+    async def _do(self, work: Callable[[], Awaitable[Any]]) -> None:
+        self._answer.clear()
+        with self._answer:
+            waiting = Loading(self._label)
+        self._busy(True)
+        try:
+            made = await work()
+        except CllmError as error:
+            if not self._answer.is_deleted:
+                with self._answer:
+                    error_card(error)
+        else:
+            if made:
+                self._dialog.submit(made)
+        finally:
+            # The page may have been left meanwhile.
+            if not waiting.is_deleted:
+                waiting.delete()
+                self._busy(False)
+
+    def _busy(self, is_busy: bool) -> None:
+        """While it works, neither a key nor a click beside the dialog closes it."""
+        self._dialog.props.set_bool("persistent", is_busy)
+        for button in self._buttons:
+            button.set_enabled(not is_busy)
 
 
 async def _done(work: Callable[[], Awaitable[Any]], name: str) -> str | None:

@@ -9,7 +9,7 @@ from functools import partial
 from nicegui import run, ui
 
 from cllm.errors import CllmError
-from cllm.jobs.model_service import list_trash, purge_models, restore
+from cllm.jobs.model_service import list_trash, remove_deleted, restore
 from cllm.quantities import size
 from cllm.web.dialogs.asking import answered, ask, opened
 from cllm.web.layout import notify_error, text
@@ -65,5 +65,5 @@ async def _empty(workspace: Workspace, entries: Sequence[TrashEntry]) -> bool:
         f"Remove {what} for good?", f"It frees {total}, and can't be undone.", yes="Remove"
     ):
         return False
-    await run.io_bound(purge_models, workspace, days=0.0)
+    await run.io_bound(remove_deleted, workspace, [entry.id for entry in entries])
     return True

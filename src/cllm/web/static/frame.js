@@ -41,6 +41,70 @@
   }).observe(document.body, { childList: true }));
 })();
 
+/* What is written stays when a page is loaded anew, because the app that it belonged to is gone.
+   All of it is kept at that moment, for this tab alone: what was sent before is in no field. */
+const cllmKept = (() => {
+  const FIELDS = "textarea, input[type=text]:not([role=combobox])", SHEET = ".cllm-paper-field";
+  // The sheet keeps itself on the way; what was typed just before may have been lost.
+  const SHEET_MS = 60_000, WAIT_MS = 30_000, AFTER_MS = 10_000;
+  const storage = () => `cllm-kept:${location.pathname}${location.search}`;
+  const nameOf = (field) => field.ariaLabel || field.placeholder;
+  const typed = new WeakMap(), bases = new WeakMap(), placed = new Set();
+  let began = null, ended = -Infinity, kept = {};
+  document.addEventListener("input", ({ target }) => {
+    if (target.matches?.(FIELDS)) typed.set(target, Date.now());
+  }, true);
+  const keep = () => {
+    if (began === null && Date.now() - ended > AFTER_MS) return;
+    const since = began ?? ended;
+    const found = { ...kept };
+    for (const field of document.querySelectorAll(FIELDS)) {
+      const isNew = typed.has(field)
+        && (!field.matches(SHEET) || typed.get(field) > since - SHEET_MS);
+      const text = field.value;
+      if (isNew && text && nameOf(field)) found[nameOf(field)] = [text, bases.get(field) ?? ""];
+    }
+    // More than a browser keeps: it stays in the page as long as that does.
+    try { sessionStorage.setItem(storage(), JSON.stringify(found)); } catch { /* full */ }
+  };
+  addEventListener("beforeunload", keep);
+  addEventListener("pagehide", keep);
+  const isFree = (field, text, base) => {
+    if (!field.matches(SHEET)) return !field.value;
+    if (!field.value) return !location.search || !base;
+    return field.value !== text && (field.value === base || text.startsWith(field.value));
+  };
+  const place = () => {
+    for (const field of document.querySelectorAll(FIELDS)) {
+      const [text, base] = kept[nameOf(field)] ?? [];
+      if (text === undefined || field.readOnly || !isFree(field, text, base)) continue;
+      field.value = text;
+      placed.add(nameOf(field));
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+  };
+  addEventListener("DOMContentLoaded", () => {
+    kept = JSON.parse(sessionStorage.getItem(storage()) ?? "{}");
+    sessionStorage.removeItem(storage());
+    if (!Object.keys(kept).length) return;
+    // Fields come when they come, and some are drawn again: until a person takes over.
+    const seen = new MutationObserver(place);
+    seen.observe(document.body, { childList: true, subtree: true });
+    const taken = () => placed.forEach((name) => delete kept[name]);
+    for (const kind of ["keydown", "pointerdown"]) addEventListener(kind, taken, true);
+    setTimeout(() => { seen.disconnect(); kept = {}; }, WAIT_MS);
+    place();
+  });
+  return {
+    isOffline: (is) => {
+      if (is && began === null) {
+        began = Date.now();
+        for (const field of document.querySelectorAll(FIELDS)) bases.set(field, field.value);
+      } else if (!is && began !== null) [began, ended] = [null, Date.now()];
+    },
+  };
+})();
+
 /* Says calmly that the app does not answer, what that means, and when it is back. */
 addEventListener("DOMContentLoaded", () => {
   const popup = document.getElementById("popup");
@@ -66,13 +130,14 @@ addEventListener("DOMContentLoaded", () => {
     const status = await isAnswered();
     if (status === 401) {
       say("The app was started anew.",
-        "Open the address that it said at its start; what is written here can still be copied.");
+        "Open the address that it said at its start; what is written here stays.");
     } else if (status === 0) gone();
     else say("The app is back.", "This page goes on in a moment.");
   };
   new MutationObserver(() => {
     const isShown = popup.getAttribute("aria-hidden") === "false";
     document.documentElement.classList.toggle("is-offline", isShown);
+    cllmKept.isOffline(isShown);
     if (isShown && timer === null) { gone(); timer = setInterval(look, 2000); }
     if (!isShown && timer !== null) { clearInterval(timer); timer = null; }
   }).observe(popup, { attributes: true, attributeFilter: ["aria-hidden"] });

@@ -189,19 +189,21 @@ private:
         return is_over;
     }
 
-    // The next token of a stream, which is noted unless it ends the text; −1 if there is none.
+    // The next token of a stream, which is noted, or, of the one that ends the text, only how
+    // likely it was; −1 if there is none.
     int64_t choose_next(Stream &s, float *logits) {
         const int64_t n = decoder_.vocab_size(), place = s.num_ids;
         if (s.num_alternatives >= 0) std::copy(logits, logits + n, raw_.data());
         const double uniform = s.choice.temperature > 0 ? s.uniforms[place] : 0;
         const int64_t token =
             choose(logits, n, s.choice, {s.seen, s.written, s.mask}, uniform, scratch_);
-        if (token < 0 || token == s.eos_id) return token;
+        if (token < 0) return token;
         if (s.num_alternatives >= 0)
             s.logprobs[place] = log_probabilities(
                 raw_.data(), n, token, s.num_alternatives,
                 s.alternative_ids + place * s.num_alternatives,
                 s.alternative_logprobs + place * s.num_alternatives, scratch_);
+        if (token == s.eos_id) return token;
         s.ids[s.num_ids++] = int32_t(token);
         s.seen[token]++, s.written[token]++;
         return token;
