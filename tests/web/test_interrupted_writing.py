@@ -228,14 +228,16 @@ def test_a_message_that_is_refused_can_be_sent_again(page: Page, other: Page) ->
 
 
 def test_an_edited_message_outlives_a_reply_that_is_being_written(page: Page, other: Page) -> None:
-    opened(page, "/chat")
+    opened(page, "/chat", "long")
     say(page, "How is the owl?")
-    expect(page.locator(".is-assistant")).to_contain_text("seed")
-    page.get_by_label("Edit").press("Enter")
+    page.get_by_label("Stop", exact=True).click()
+    expect(page.locator(".is-assistant")).to_contain_text("stopped")
+    page.get_by_label("Edit").click()
     edited = page.get_by_role("dialog").get_by_label("Message")
     edited.fill("How is the old owl?")
     # Another window of the same conversation is quicker.
     opened(other, page.url, "long")
+    expect(other.locator(".is-assistant")).to_have_count(1)
     say(other, "And the mouse?")
     expect(other.get_by_label("Edit").first).to_be_disabled()
     expect(other.get_by_label("Another answer").first).to_be_disabled()
@@ -245,7 +247,7 @@ def test_an_edited_message_outlives_a_reply_that_is_being_written(page: Page, ot
     other.get_by_label("Stop", exact=True).click()
     expect(other.get_by_label("Edit").first).to_be_enabled()
     # The dialog is not a part of the messages, which were drawn anew by now.
-    expect(page.locator(".is-assistant").last).to_contain_text("stopped")
+    expect(page.locator(".cllm-said")).to_have_count(2)
     expect(edited).to_have_value("How is the old owl?")
     page.get_by_role("dialog").get_by_role("button", name="Send").click()
     expect(page.locator(".cllm-said")).to_have_count(1)

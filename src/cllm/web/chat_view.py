@@ -222,21 +222,24 @@ class ChatView:
         is_busy = self._transcript.running is not None or self._one_at_a_time.locked()
         if not text.strip() or is_busy:
             return
-        field.set_value("")
-        if not await self._say(text):
-            # What was typed since stays, too.
-            field.set_value("\n".join(filter(None, (text, field.value))))
 
-    async def _say(self, text: str, beside: Message | None = None) -> bool:
-        return await self._start(lambda held, name: self._desk.say(held, name, text, beside=beside))
+        def taken() -> None:
+            # What was typed since stays; a refused message was never taken out.
+            field.set_value((field.value or "").removeprefix(text))
+
+        await self._start(lambda held, name: self._desk.say(held, name, text), taken)
 
     async def _edit(self, message: Message, text: str) -> bool:
-        return await self._say(text, beside=message)
+        return await self._start(
+            lambda held, name: self._desk.say(held, name, text, beside=message)
+        )
 
     async def _again(self, message: Message | None) -> None:
         await self._start(lambda held, name: self._desk.answer(held, name, beside=message))
 
-    async def _start(self, begin: Callable[[str, str], object]) -> bool:
+    async def _start(
+        self, begin: Callable[[str, str], object], taken: Callable[[], None] = lambda: None
+    ) -> bool:
         """Let a text begin, given conversation and model, and show it; False where refused."""
         name, is_begun = self._model(), False
         if name is None:
@@ -246,6 +249,7 @@ class ChatView:
                 held = await self._ensure(name)
                 await asyncio.to_thread(begin, held, name)
                 is_begun = True
+                taken()
             # After a refusal, too: another window may have changed what is there, or all is gone.
             with telling(self._frame.root) if is_begun else contextlib.suppress(CllmError):
                 await self._transcript.load(self._conversation)
