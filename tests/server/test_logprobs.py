@@ -22,11 +22,9 @@ def ask(client, **body):
     return answer.json()["choices"]
 
 
-@pytest.fixture(scope="module")
-def bytewise(tmp_path_factory):
-    """A server for a model with few tokens, each a byte."""
-    workspace = Workspace(tmp_path_factory.mktemp("bytewise"))
-    tokenizer = train_tokenizer("bytes", lambda: iter(["x"]), vocab_size=None, num_characters=1)
+def home_with(root, name, tokenizer, *, seed=0):
+    """A home with one small model of random weights."""
+    workspace = Workspace(root)
     spec = ModelSpec(
         vocab_size=tokenizer.vocab_size,
         width=32,
@@ -37,33 +35,28 @@ def bytewise(tmp_path_factory):
         mlp_width=64,
         context=64,
     )
-    with workspace.models.write("bytes") as folder:
-        save_model(folder, spec, random_weights(spec, 3))
+    with workspace.models.write(name) as folder:
+        save_model(folder, spec, random_weights(spec, seed))
         tokenizer.save(folder, context=spec.context)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def bytewise(tmp_path_factory):
+    """A server for a model with few tokens, each a byte."""
+    tokenizer = train_tokenizer("bytes", lambda: iter(["x"]), vocab_size=None, num_characters=1)
+    workspace = home_with(tmp_path_factory.mktemp("bytewise"), "bytes", tokenizer, seed=3)
     with running(workspace, default_model="bytes") as found, found.client() as client:
         yield client
 
 
 def test_more_alternatives_than_tokens_end_no_text(tmp_path):
-    workspace = Workspace(tmp_path)
     letters = "the old mill stood"
     tokenizer = train_tokenizer(
         "characters", lambda: iter([letters]), vocab_size=None, num_characters=len(letters)
     )
-    spec = ModelSpec(
-        vocab_size=tokenizer.vocab_size,
-        width=32,
-        layers=1,
-        heads=4,
-        kv_heads=2,
-        head_width=8,
-        mlp_width=64,
-        context=64,
-    )
-    assert spec.vocab_size < 20
-    with workspace.models.write("letters") as folder:
-        save_model(folder, spec, random_weights(spec))
-        tokenizer.save(folder, context=spec.context)
+    assert tokenizer.vocab_size < 20
+    workspace = home_with(tmp_path, "letters", tokenizer)
     with running(workspace, default_model="letters") as served, served.client() as client:
         [choice] = ask(client, prompt="the", max_tokens=5, seed=1, logprobs=100)
         [plain] = ask(client, prompt="the", max_tokens=5, seed=1)
