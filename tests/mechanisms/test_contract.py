@@ -317,7 +317,8 @@ def check_folding(model: Transformer, models, folder) -> ModelSpec:
     again = load_model(folder)
     assert again.spec == spec
     assert (load_lexicon(folder, spec) is None) == (not any(p.needs for p in spec.mechanisms))
-    assert apart(again(ids), model(ids)) < 1e-5
+    # Float32, whose rounding differs between processors.
+    assert apart(again(ids), model(ids)) < 3e-5
     return spec
 
 

@@ -128,10 +128,14 @@ def test_a_text_that_is_being_written_does_not_run_into_another(page: Page, app_
 
 
 def test_two_clicks_on_another_way_are_one(page: Page) -> None:
-    opened(page, "/write")
+    # Long, so that the first click's text is still being written at the second.
+    opened(page, "/write", "long")
     sheet(page).fill("Larks ")
     page.get_by_role("button", name="Continue").click()
+    page.get_by_role("button", name="Stop").click()
     page.get_by_role("button", name="Another way").dblclick()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Take back")).to_be_visible()
     expect(page.get_by_text("2/2")).to_be_visible()
     whole = sheet(page).input_value()
     page.reload()

@@ -30,8 +30,9 @@ _SPEC = ModelSpec(
     tied=False,
 )
 _STEP = 1e-5
-# The differences themselves are only this exact (their error is a third derivative times step²).
-TOLERANCE = 1e-5
+# The differences themselves are only this exact: their error is a third derivative times step²,
+# and the loss's own rounding, which differs between processors, over the step.
+TOLERANCE = 3e-5
 _SMALLEST = 1e-4
 
 
