@@ -192,7 +192,8 @@ def test_what_is_written_without_the_app_is_kept_in_its_document(talking, browse
     with open_app(talking) as running:
         tab = entered(browser, running)
         tab.goto("/write")
-        tab.wait_for_function("window.socket?.connected")
+        # The last that is drawn, when the page listens.
+        expect(tab.locator(".cllm-presets")).to_be_attached()
         sheet = tab.get_by_label("The text")
         sheet.fill("The river ran")
         tab.wait_for_url("**/write?conversation=*")
