@@ -1,6 +1,8 @@
-"""Weights of models that were not trained, for tests in which they need not mean anything."""
+"""Models that were not trained, for tests in which their weights need not mean anything."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -14,3 +16,10 @@ def random_weights(spec: ModelSpec, seed: int = 0, *, spread: float = 0.3) -> di
         name: (spread * random.standard_normal(shape) + (len(shape) == 1)).astype(np.float32)
         for name, shape in spec.parameter_shapes().items()
     }
+
+
+def small_spec(vocab_size: int, **changed: Any) -> ModelSpec:
+    """The shape of a model that writes in no time."""
+    shape = {"width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_width": 8}
+    shape |= {"mlp_width": 64, "context": 96}
+    return ModelSpec(vocab_size=vocab_size, **{**shape, **changed})

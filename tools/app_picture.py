@@ -13,8 +13,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
-_START = "import sys; from cllm.cli.main import run; sys.exit(run(sys.argv[1:]))"
-_COMMAND = [sys.executable, "-c", _START, "app", "--no-browser", "--port", "0", "--json"]
+_COMMAND = [sys.executable, "-m", "cllm", "app", "--no-browser", "--port", "0", "--json"]
 # What is shown is drawn by then, and has ceased to move.
 _STILL_MS = 3000
 

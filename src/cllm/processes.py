@@ -34,3 +34,10 @@ def is_alive(pid: int | None, started: float | None) -> bool:
         return bool(abs(process.create_time() - started) <= SAME_START_S)
     except psutil.Error:
         return False
+
+
+def is_at_work(pid: int, changed: float) -> bool:
+    """Whether the process that made a change then is alive."""
+    started = start_of(pid)
+    # A process that began after the change has only got the same number.
+    return started is not None and started <= changed + SAME_START_S

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from tests.random_models import small_spec
 
 from cllm.errors import (
     ExistsError,
@@ -18,7 +19,7 @@ from cllm.files import write_folder, write_json
 from cllm.jobs import model_exchange as exchange
 from cllm.jobs import model_service as service
 from cllm.jobs.request import Request
-from cllm.model import ModelSpec, initial_weights, save_model
+from cllm.model import initial_weights, save_model
 from cllm.text.tokenizers.training import train_tokenizer
 from cllm.workspace.workspace import Workspace
 
@@ -34,16 +35,7 @@ def make_model(workspace, name, *, seed=1, **training):
     tokenizer = train_tokenizer(
         "characters", lambda: iter([text]), vocab_size=None, num_characters=len(text)
     )
-    spec = ModelSpec(
-        vocab_size=tokenizer.vocab_size,
-        width=32,
-        layers=1,
-        heads=4,
-        kv_heads=4,
-        head_width=8,
-        mlp_width=64,
-        context=64,
-    )
+    spec = small_spec(tokenizer.vocab_size, layers=1, kv_heads=4, context=64)
     told = {"model": name, "figures": {"val_bits_per_byte": 2.5, "run": "r1"}, **training}
     with write_folder(workspace.models.root / name) as folder:
         save_model(folder, spec, initial_weights(spec, seed=seed))
@@ -173,7 +165,7 @@ def test_emptying_the_trash_leaves_a_model_that_is_being_replaced(workspace):
     ):
         assert service.list_trash(workspace) == [gone]
         assert service.remove_deleted(workspace, [lent.id]) == 0
-        assert service.purge_models(workspace, days=0.0) == 1
+        assert workspace.trash.purge(days=0.0) == 1
         raise ZeroDivisionError
     assert weights(workspace, "story") == old
     assert service.list_trash(workspace) == []

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.observations import assert_only
 
 from cllm.errors import SettingsError
 from cllm.model.codebooks import direct_table, odd_rows, pair_table
@@ -297,13 +298,7 @@ def test_only_what_is_to_be_kept_is_observed(kept, name, library, draw):
     made = decoder(library, draw, parts=PARTS[name], threads=2).decoder
     ids = text(SPEC, 40)
     whole, seen = made.observe(ids), made.observe(ids, keep={kept})
-    for kind in ("hidden", "attention", "logits"):
-        expected = getattr(whole, kind) if kind == kept else np.zeros(0)
-        found = getattr(seen, kind)
-        assert found.size == expected.size
-        assert kind != kept or np.array_equal(found, expected)
-    assert set(seen.inputs) == (set(whole.inputs) if kept == "inputs" else set())
-    assert all(np.array_equal(rows, whole.inputs[name]) for name, rows in seen.inputs.items())
+    assert_only(kept, seen, whole)
 
 
 def test_what_is_not_kept_takes_no_memory(library, draw):

@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.random_models import random_weights
+from tests.random_models import random_weights, small_spec
 
 from cllm.files import write_json
 from cllm.jobs.serve import address_of, listen, make_server
-from cllm.model import ModelSpec, save_model
+from cllm.model import save_model
 from cllm.server.access import Access, make_access
 from cllm.server.app import create_app
 from cllm.server.limits import Limits
@@ -68,16 +68,7 @@ def make_model(workspace: Workspace, name: str, *, context: int = 96, seed: int 
     tokenizer = train_tokenizer(
         "bpe", lambda: iter([TEXT]), vocab_size=290, num_characters=len(TEXT), progress=None
     )
-    spec = ModelSpec(
-        vocab_size=tokenizer.vocab_size,
-        width=32,
-        layers=2,
-        heads=4,
-        kv_heads=2,
-        head_width=8,
-        mlp_width=64,
-        context=context,
-    )
+    spec = small_spec(tokenizer.vocab_size, context=context)
     dialogue = detect_dialogue(iter([DIALOGUE])) if name == "talk" else None
     with workspace.models.write(name) as folder:
         save_model(folder, spec, random_weights(spec, seed))

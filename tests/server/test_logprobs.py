@@ -4,10 +4,10 @@ import json
 import math
 
 import pytest
-from tests.random_models import random_weights
+from tests.random_models import random_weights, small_spec
 from tests.server.conftest import running
 
-from cllm.model import ModelSpec, save_model
+from cllm.model import save_model
 from cllm.text.tokenizers import train_tokenizer
 from cllm.workspace.workspace import Workspace
 
@@ -25,16 +25,7 @@ def ask(client, **body):
 def home_with(root, name, tokenizer, *, seed=0):
     """A home with one small model of random weights."""
     workspace = Workspace(root)
-    spec = ModelSpec(
-        vocab_size=tokenizer.vocab_size,
-        width=32,
-        layers=1,
-        heads=4,
-        kv_heads=2,
-        head_width=8,
-        mlp_width=64,
-        context=64,
-    )
+    spec = small_spec(tokenizer.vocab_size, layers=1, context=64)
     with workspace.models.write(name) as folder:
         save_model(folder, spec, random_weights(spec, seed))
         tokenizer.save(folder, context=spec.context)

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
-from tests.random_models import random_weights
+from tests.random_models import random_weights, small_spec
 
 from cllm.files import write_json
-from cllm.model import ModelSpec, save_model
+from cllm.model import save_model
 from cllm.text.dialogue import detect_dialogue
 from cllm.text.tokenizers import train_tokenizer
 from cllm.workspace.workspace import Workspace
@@ -29,9 +29,11 @@ CHROMIUM = "/usr/bin/chromium"
 PATIENCE_MS = 30_000
 expect.set_options(timeout=PATIENCE_MS)
 WIDTHS = (390, 1200, 1920)
-_STILL = """Promise.all(document.getAnimations()
-  .filter((moving) => moving.effect.getComputedTiming().iterations !== Infinity)
-  .map((moving) => moving.finished.catch(() => null))).then(() => true)"""
+# What was just put there begins to move a frame later.
+_STILL = """new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)))
+  .then(() => Promise.all(document.getAnimations()
+    .filter((moving) => moving.effect.getComputedTiming().iterations !== Infinity)
+    .map((moving) => moving.finished.catch(() => null)))).then(() => true)"""
 TEXT = "The river ran past the old mill, and the mill stood still beside the river.\n" * 20
 TURNS = "Anna: How is the mill?\nBert: It stands.\n\nAnna: And the river?\nBert: It runs.\n\n"
 _START = "import sys; from cllm.cli.main import run; sys.exit(run(sys.argv[1:]))"
@@ -45,16 +47,7 @@ def make_model(workspace: Workspace, name: str, *, knows_dialogue: bool) -> None
     tokenizer = train_tokenizer(
         "characters", lambda: iter([text]), vocab_size=30, num_characters=len(text), progress=None
     )
-    spec = ModelSpec(
-        vocab_size=tokenizer.vocab_size,
-        width=32,
-        layers=2,
-        heads=4,
-        kv_heads=2,
-        head_width=8,
-        mlp_width=64,
-        context=96,
-    )
+    spec = small_spec(tokenizer.vocab_size)
     dialogue = detect_dialogue(iter([TURNS * 200])) if knows_dialogue else None
     with workspace.models.write(name) as folder:
         save_model(folder, spec, random_weights(spec))

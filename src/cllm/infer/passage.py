@@ -69,10 +69,10 @@ class Passage:
     Of a prompt longer than the context only the end is seen (`windowed`). `text` holds whole
     characters only, without the prompt and without the stop string that may have ended it;
     `ids` its tokens; `scores` each token's, when `num_alternatives` is given, and `end_score` that
-    of the end-of-text token, where one was chosen. `finish` is None
-    until it ends: by max_tokens, the end-of-text token, a stop string, because its `constraint`
-    lets nothing follow, by `cancel`, or by `error`. The same seed and `sample` give the same
-    text, whatever else is written at the time. Raises: SettingsError.
+    of the end-of-text token, where one was chosen. `finish` is None until it ends: by max_tokens,
+    the end-of-text token, a stop string, because its `constraint` lets nothing follow, by
+    `cancel`, or by `error`. The same seed and `sample` give the same text, whatever else is
+    written at the time. Raises: SettingsError.
     """
 
     def __init__(

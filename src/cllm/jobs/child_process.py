@@ -85,7 +85,7 @@ def run_command(
         finally:
             # Those that it started hold its pipes, too.
             if process.poll() is None:
-                _end_all(process)
+                end_process(process.pid)
             told.join()
             output.join()
     if process.returncode == 0:
@@ -98,6 +98,15 @@ def run_command(
     if process.returncode == CllmError.exit_code:
         raise InputError(message, hint=hint)
     raise CllmError(message, hint=hint)
+
+
+def end_process(pid: int) -> None:
+    """End a process that was started here, and those that it started, at once."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                one.kill()
 
 
 class _Lines(threading.Thread):
@@ -137,17 +146,6 @@ def _detached() -> dict[str, Any]:
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
         return {"creationflags": flags | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
     return {"start_new_session": True}
-
-
-def _end_all(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it started."""
-    children: list[psutil.Process] = []
-    with contextlib.suppress(psutil.Error):
-        children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    for child in children:
-        with contextlib.suppress(psutil.Error):
-            child.kill()
 
 
 def _give_way(pid: int) -> None:

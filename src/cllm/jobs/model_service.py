@@ -175,14 +175,9 @@ def remove_deleted(workspace: Workspace, entries: Collection[str]) -> int:
     return workspace.trash.remove(entries)
 
 
-def purge_models(workspace: Workspace, *, days: float = 30.0) -> int:
-    """Remove for good the models that were deleted longer ago; how many."""
-    return workspace.trash.purge(days=days)
-
-
 def purge_trash(workspace: Workspace, *, days: float = 30.0) -> int:
     """Remove for good what was deleted longer ago, of models and conversations; how many."""
-    return purge_models(workspace, days=days) + workspace.conversations.purge(days=days)
+    return workspace.trash.purge(days=days) + workspace.conversations.purge(days=days)
 
 
 def what_is_lost(workspace: Workspace, name: str) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ import psutil
 
 from cllm.config import Settings, resolve
 from cllm.errors import ExistsError, InputError, NoTextError, NotFoundError, StorageError
-from cllm.jobs.child_process import run_command, start_detached
+from cllm.jobs.child_process import end_process, run_command, start_detached
 from cllm.jobs.request import Request
 from cllm.jobs.steering import Wish, set_wish
 from cllm.jobs.train import RUN_VARIABLE, make_request
@@ -246,17 +246,11 @@ def _start(workspace: Workspace, run: RunRecord, arguments: list[str]) -> Traini
         handed = workspace.runs.hand_over(run.id, pid)
     except BaseException:
         # Nobody knows of it, and its run is about to be noted as at rest.
-        _end(pid)
+        end_process(pid)
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(pid).wait(_END_S)
         raise
     return describe_run(handed)
-
-
-def _end(pid: int) -> None:
-    """End a process that was started here, and wait until it is gone."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        process.kill()
-        process.wait(_END_S)
 
 
 def _continue(

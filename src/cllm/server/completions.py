@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
-from cllm.errors import CllmError, InputError, SettingsError
+from cllm.errors import InputError, SettingsError
 from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
 from cllm.server.prompt_scores import score_prompt
 from cllm.server.requests import Sampling, Texts, new_id
 from cllm.server.score_forms import PlacedToken, Places, completion_logprobs
-from cllm.server.streaming import DONE, LEFT, STREAMED, Chunks, EventStream, event, watching
+from cllm.server.streaming import DONE, STREAMED, Chunks, EventStream, event, watching
 from cllm.server.texts import (
     Order,
     Piece,
@@ -118,11 +118,7 @@ async def complete(body: CompletionBody, request: Request) -> Response:
         is_quick=is_short(request),
     )
     try:
-        async with watching(request.receive) as has_left:
-            echoes = await _echoes(body, writing.model, writing.prompts, has_left)
-            if has_left():
-                writing.close()
-                return Response(status_code=LEFT)
+        echoes = await _echoes(body, writing.model, writing.prompts, request)
         result = _Result(body, writing, echoes)
         if body.stream:
             return EventStream(result.events(), close=writing.close, limits=service.limits)
@@ -155,17 +151,15 @@ class _Echo:
 
 
 async def _echoes(
-    body: CompletionBody,
-    model: ServedModel,
-    prompts: Sequence[Sequence[int]],
-    has_left: Callable[[], bool],
+    body: CompletionBody, model: ServedModel, prompts: Sequence[Sequence[int]], request: Request
 ) -> list[_Echo]:
-    """The prompts as they are repeated; those after which the client has left are not read."""
-    return [
-        await asyncio.to_thread(_Echo, model, ids, body.num_alternatives)
-        for ids in (prompts if body.echo else ())
-        if not has_left()
-    ]
+    """The prompts as they are repeated. Raises: ClientLeftError between two."""
+    found = []
+    async with watching(request.receive) as check:
+        for ids in prompts if body.echo else ():
+            found.append(await asyncio.to_thread(_Echo, model, ids, body.num_alternatives))
+            check()
+    return found
 
 
 class _Result:
@@ -209,9 +203,9 @@ class _Result:
             self._places[number] = places
         logprobs = None
         if self._body.num_alternatives is not None:
-            scores = piece.scores if piece.end is None else [*piece.scores, piece.end]
             tokens += [
-                PlacedToken(score.text, places.next(score.token_id), score) for score in scores
+                PlacedToken(score.text, places.next(score.token_id), score)
+                for score in piece.chosen
             ]
             logprobs = completion_logprobs(tokens)
         finish = piece.finish
@@ -219,8 +213,7 @@ class _Result:
 
     def _mean_score(self, number: int) -> float:
         """How likely a text is, by its tokens; that of the end is one of them."""
-        piece = self._writing.piece_of(number)
-        scores = piece.scores if piece.end is None else [*piece.scores, piece.end]
+        scores = self._writing.piece_of(number).chosen
         if not scores:
             return -math.inf
         return sum(score.log_probability for score in scores) / len(scores)
@@ -229,22 +222,14 @@ class _Result:
 async def _only_read(body: CompletionBody, request: Request) -> Response:
     """Nothing is to be written: what the prompt is worth, if it is echoed."""
     service, num_choices = service_in(request), body.n or 1
-    outcome = "given up"
-    model = await service.pool.take(body.model)
-    try:
-        prompts = await asyncio.to_thread(body.prompts, model)
-        check_number(service.limits, len(prompts) * num_choices)
-        async with watching(request.receive) as has_left:
-            echoes = await _echoes(body, model, prompts, has_left)
-            if has_left():
-                return Response(status_code=LEFT)
-        outcome = "done"
-    except Exception as error:
-        outcome = "refused" if isinstance(error, CllmError) else "failed"
-        raise
-    finally:
-        service.pool.give_back(model)
-        service.metrics.requests.labels("completions", outcome).inc()
+    with service.metrics.counting("completions"):
+        model = await service.pool.take(body.model)
+        try:
+            prompts = await asyncio.to_thread(body.prompts, model)
+            check_number(service.limits, len(prompts) * num_choices)
+            echoes = await _echoes(body, model, prompts, request)
+        finally:
+            service.pool.give_back(model)
     service.metrics.prompt_tokens.inc(sum(map(len, prompts)))
     is_scored = body.num_alternatives is not None
     choices: list[dict[str, Any]] = []

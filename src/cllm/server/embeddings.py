@@ -11,13 +11,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from cllm.errors import CllmError, InputError, SettingsError
+from cllm.errors import InputError, SettingsError
 from cllm.server.completions import TokenId
 from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
 from cllm.server.prompt_scores import mean_state
 from cllm.server.requests import Asking
-from cllm.server.streaming import LEFT, watching
+from cllm.server.streaming import watching
 from cllm.server.texts import Service, ids_of, service_in
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
@@ -60,25 +60,14 @@ class Embeddings(BaseModel):
 async def embed(body: EmbeddingBody, request: Request) -> Response:
     """The vector of each text; `dimensions` keeps the first numbers of each."""
     service = service_in(request)
-    outcome = "given up"
-    try:
-        async with watching(request.receive) as has_left:
-            found = await _vectors(body, service, has_left)
-        if found is None:
-            return Response(status_code=LEFT)
-        outcome = "done"
+    with service.metrics.counting("embeddings"):
+        async with watching(request.receive) as check:
+            found = await _vectors(body, service, check)
         return JSONResponse(found.model_dump())
-    except Exception as error:
-        outcome = "refused" if isinstance(error, CllmError) else "failed"
-        raise
-    finally:
-        service.metrics.requests.labels("embeddings", outcome).inc()
 
 
-async def _vectors(
-    body: EmbeddingBody, service: Service, has_left: Callable[[], bool]
-) -> Embeddings | None:
-    """None if the client has left before the last was known."""
+async def _vectors(body: EmbeddingBody, service: Service, check: Callable[[], None]) -> Embeddings:
+    """What is asked for; between two texts `check` may raise."""
     model = await service.pool.take(body.model)
     try:
         _check_width(model, body.dimensions)
@@ -87,8 +76,7 @@ async def _vectors(
             raise InputError("too many texts at once", where="input")
         data = []
         for number, ids in enumerate(texts):
-            if has_left():
-                return None
+            check()
             # One after the other: texts that are being written have their turns in between.
             vector = await asyncio.to_thread(mean_state, model, ids)
             kept = vector[: body.dimensions].astype("<f4")

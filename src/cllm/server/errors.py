@@ -9,7 +9,7 @@ from typing import Any, final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -50,6 +50,10 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 _RETRY_AFTER_S = "1"
 # How pydantic calls what a field may be, behind the field's name.
 _KINDS = frozenset({"str", "int", "float", "bool", "dict", "list", "none"})
+
+
+class ClientLeftError(Exception):
+    """Whoever asked has left: what was to be answered is given up."""
 
 
 class ErrorDetail(BaseModel):
@@ -177,6 +181,11 @@ def add_error_answers(app: FastAPI) -> None:
         body = error_body(error.status_code, str(error.detail))
         return JSONResponse(body, error.status_code, error.headers)
 
+    async def on_left(_: Request, __: Exception) -> Response:
+        # What proxies write into their logs; nobody gets it.
+        return Response(status_code=499)
+
     app.add_exception_handler(CllmError, on_error)
+    app.add_exception_handler(ClientLeftError, on_left)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)

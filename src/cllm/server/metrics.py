@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from cllm.errors import CllmError
+from cllm.server.errors import ClientLeftError
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -41,6 +46,24 @@ class Metrics:
         self.model_bytes = Gauge(
             "cllm_model_memory_bytes", "Memory that open models need.", registry=registry
         )
+
+    @contextmanager
+    def counting(self, endpoint: str) -> Iterator[None]:
+        """Count a request that is answered in the block, by how that ends."""
+        outcome = "given up"
+        try:
+            yield
+            outcome = "done"
+        except CllmError:
+            outcome = "refused"
+            raise
+        except ClientLeftError:
+            raise
+        except Exception:
+            outcome = "failed"
+            raise
+        finally:
+            self.requests.labels(endpoint, outcome).inc()
 
     def text(self) -> bytes:
         """All figures, as Prometheus reads them."""

@@ -48,10 +48,9 @@ class ResponseBody(Sampling):
     text: TextSettings | None = None
 
     @property
-    def form(self) -> TextFormat | None:
-        """The form asked for; None where the text is free."""
-        form = None if self.text is None else self.text.format
-        return None if form is None or form.type == "text" else form
+    def form(self) -> TextFormat:
+        """The form asked for."""
+        return (self.text and self.text.format) or TextFormat()
 
     def order(self, model: ServedModel, *, most_tokens: int) -> Order:
         """What is asked of a model. Raises: InputError, SettingsError."""
@@ -61,15 +60,14 @@ class ResponseBody(Sampling):
             messages.insert(0, Message(role="system", content=self.instructions))
         length = min(self.max_output_tokens or model.defaults.max_tokens, most_tokens)
         prompt = prompt_of(model, plain_messages(messages), max_tokens=length)
+        grammar = grammar_of(model, self.form.type, self.form.schema_, where="text")
         settings = self.settings(
             model.defaults,
             most_tokens=most_tokens,
             max_tokens=self.max_output_tokens,
             # A form knows itself where it ends, and what ends a turn may well stand in it.
-            stops=() if self.form else prompt.stops,
+            stops=() if grammar else prompt.stops,
         )
-        form = self.form or TextFormat()
-        grammar = grammar_of(model, form.type, form.schema_, where="text")
         return Order([prompt.ids], settings, grammar=grammar)
 
 
@@ -91,7 +89,7 @@ async def respond(body: ResponseBody, request: Request) -> Response:
         endpoint="responses",
         began=began,
         # A form takes a while to be understood.
-        is_quick=is_short(request) and body.form is None,
+        is_quick=is_short(request) and body.form.type == "text",
     )
     result = _Result(body, writing)
     if body.stream:
@@ -185,10 +183,10 @@ def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _given(form: TextFormat | None) -> dict[str, Any]:
+def _given(form: TextFormat) -> dict[str, Any]:
     """A form as it came. Its schema was understood, so that it can be sent."""
-    if form is None or form.type != "json_schema":
-        return {"type": "text" if form is None else form.type}
+    if form.type != "json_schema":
+        return {"type": form.type}
     given = form.model_dump(by_alias=True, exclude_unset=True)
     words = {name: _sendable(given[name]) for name in ("name", "description") if name in given}
     return given | words

@@ -11,12 +11,10 @@ from typing import Any, cast, final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cllm.server.errors import describe
+from cllm.server.errors import ClientLeftError, describe
 from cllm.server.limits import Limits
 
 DONE = b"data: [DONE]\n\n"
-# What proxies write into their logs where a client has left; nobody gets it.
-LEFT = 499
 # For the description of the API: a route may answer with a stream of such events.
 _EVENT = {
     "type": "object",
@@ -79,15 +77,14 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        watching = asyncio.create_task(when_gone(receive, self._close))
-        line = _Line(send, self._limits, cut_of(scope))
-        try:
-            await line.begin()
-            await self._send_all(line)
-        finally:
-            line.close()
-            self._close()
-            watching.cancel()
+        async with watching(receive, self._close):
+            line = _Line(send, self._limits, cut_of(scope))
+            try:
+                await line.begin()
+                await self._send_all(line)
+            finally:
+                line.close()
+                self._close()
 
     async def _send_all(self, line: _Line) -> None:
         is_over = False
@@ -173,16 +170,24 @@ async def until_gone(receive: Receive) -> None:
 
 
 @asynccontextmanager
-async def watching(receive: Receive) -> AsyncIterator[Callable[[], bool]]:
-    """Gives what says whether the client has left."""
-    leaving = asyncio.create_task(until_gone(receive))
+async def watching(
+    receive: Receive, on_gone: Callable[[], None] = lambda: None
+) -> AsyncIterator[Callable[[], None]]:
+    """Watch for the client while the block runs: `on_gone` is called as soon as it has left.
+
+    Gives what raises ClientLeftError from then on.
+    """
+
+    async def wait() -> None:
+        await until_gone(receive)
+        on_gone()
+
+    def check() -> None:
+        if leaving.done():
+            raise ClientLeftError
+
+    leaving = asyncio.create_task(wait())
     try:
-        yield leaving.done
+        yield check
     finally:
         leaving.cancel()
-
-
-async def when_gone(receive: Receive, act: Callable[[], None]) -> None:
-    """Do something as soon as the client has left."""
-    await until_gone(receive)
-    act()

@@ -19,7 +19,7 @@ from cllm.server.limits import Limits
 from cllm.server.metrics import Metrics
 from cllm.server.news import News
 from cllm.server.pool import Pool, ServedModel
-from cllm.server.streaming import when_gone
+from cllm.server.streaming import watching
 from cllm.text.clean import clean_text
 
 _SHORT_BYTES = 4096
@@ -48,6 +48,11 @@ class Piece:
     scores: Sequence[TokenScore]
     finish: str | None
     end: TokenScore | None = None
+
+    @property
+    def chosen(self) -> Sequence[TokenScore]:
+        """Every token that was chosen: those of the text, and the one that ended it."""
+        return self.scores if self.end is None else [*self.scores, self.end]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,13 +190,12 @@ class Writing:
 
     async def wait(self, request: Request) -> None:
         """Until all are written; a client that goes ends them. Raises: what ended a text."""
-        watching = asyncio.create_task(when_gone(request.receive, self.close))
-        try:
+        async with watching(request.receive, self.close):
             while not all(answer.progress.is_over for answer in self.answers):
                 await self._follower.wait()
                 self._note_first()
-        finally:
-            watching.cancel()
+        # A short text may have been whole before anybody waited.
+        self._note_first()
         for answer in self.answers:
             if answer.passage.error is not None:
                 self._outcome = "failed"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, NoReturn, final
 
@@ -40,21 +42,47 @@ _NESTED = re.compile(r"%[^%a-zA-Z]*\*|\{[^{}]*:[^{}]*\{")
 
 
 @final
+class _Budget:
+    """What may still be done."""
+
+    def __init__(self, num_characters: int) -> None:
+        self.largest = _LARGEST + _LARGEST_BY_CHARACTER * num_characters
+        self._left = _NUM_LARGEST * self.largest
+        self._end = time.monotonic() + _MOST_S
+
+    def spend(self, amount: int) -> None:
+        """Take something off. Raises: TemplateError where there is too little."""
+        self._left -= amount
+        if amount > self.largest or self._left < 0 or time.monotonic() > self._end:
+            raise TemplateError("it takes too much time or memory")
+
+
+_budget: ContextVar[_Budget] = ContextVar("_budget")
+
+
+@contextmanager
+def bounded(num_characters: int) -> Iterator[None]:
+    """What templates may do in the block: the more, the more characters a conversation has."""
+    token = _budget.set(_Budget(num_characters))
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+@final
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Renders one template once; it may do the more, the more characters a conversation has.
+    """Compiles and renders templates, `bounded`.
 
     What is too much raises TemplateError, other faults of a template whatever Python raises.
     """
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-    def __init__(self, num_characters: int) -> None:
+    def __init__(self) -> None:
         super().__init__(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
-        self._largest = _LARGEST + _LARGEST_BY_CHARACTER * num_characters
-        self._left = _NUM_LARGEST * self._largest
-        self._end = time.monotonic() + _MOST_S
         self.finalize = self._shown
         for name in _REFUSED.split():
             del self.filters[name]
@@ -121,9 +149,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return not is_large and super().is_safe_attribute(obj, attr, value)
 
     def _spend(self, amount: int) -> None:
-        self._left -= amount
-        if amount > self._largest or self._left < 0 or time.monotonic() > self._end:
-            raise TemplateError("it takes too much time or memory")
+        _budget.get().spend(amount)
 
     def _rounds(self, values: Iterable[Any]) -> Iterator[Any]:
         for value in values:
@@ -183,7 +209,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def _length(self, value: Any) -> int:
         """About the characters that `value` has as text, no less than its depth asks for."""
         total, left = 0, [(value, 1)]
-        while left and total <= self._largest:
+        most = _budget.get().largest
+        while left and total <= most:
             one, depth = left.pop()
             total += _REFERENCE_BYTES * depth
             if isinstance(one, str | bytes):

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from types import CodeType
+from typing import TYPE_CHECKING
 
 from cllm.errors import InputError
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 Message = Mapping[str, str]
 
@@ -29,19 +32,16 @@ def render_chat(
     With `add_generation_prompt` it ends where the assistant begins to speak.
     Raises: InputError when the template is malformed, refuses the messages or never ends.
     """
-    from jinja2 import Template
-
-    from cllm.text.chat_sandbox import Sandbox
+    from cllm.text.chat_sandbox import bounded
 
     try:
-        code = _compile(template)
-        sandbox = Sandbox(sum(map(_size, messages)))
-        return Template.from_code(sandbox, code, sandbox.make_globals(None)).render(
-            messages=list(messages),
-            add_generation_prompt=add_generation_prompt,
-            eos_token=eos_token,
-            bos_token="",
-        )
+        with bounded(sum(map(_size, messages))):
+            return _compile(template).render(
+                messages=list(messages),
+                add_generation_prompt=add_generation_prompt,
+                eos_token=eos_token,
+                bos_token="",
+            )
     # A template divides by zero or calls itself without end: all of it is its own fault.
     except Exception as error:
         raise InputError(
@@ -55,7 +55,9 @@ def _size(message: Message) -> int:
 
 
 @functools.lru_cache(maxsize=4)
-def _compile(template: str) -> CodeType:
-    from cllm.text.chat_sandbox import Sandbox
+def _compile(template: str) -> Template:
+    from cllm.text.chat_sandbox import Sandbox, bounded
 
-    return Sandbox(0).compile(template)
+    # What is compiled is worked out in part.
+    with bounded(0):
+        return Sandbox().from_string(template)

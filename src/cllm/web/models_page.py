@@ -47,7 +47,7 @@ async def models_page() -> None:
             new.on_click(lambda: ui.navigate.to("/training"))
     cards = _Cards(state)
     cards.draw()
-    await cards.look()
+    await cards.look_at_deleted()
 
 
 @final
@@ -210,13 +210,16 @@ class _Cards:
         # The menu's card may be drawn anew meanwhile: dialogs and notes must outlive that.
         with ui.context.client.content:
             await work()
-            await self.look()
+            await self._look()
 
-    async def look(self) -> None:
-        """Read anew what there is, and what was deleted."""
+    async def _look(self) -> None:
         glance = await run.io_bound(self._state.look, now=True)
         if glance is not None:
             self._show(glance)
+        await self.look_at_deleted()
+
+    async def look_at_deleted(self) -> None:
+        """Offer the deleted models, where there are some."""
         entries = await run.io_bound(list_trash, self._state.workspace)
         self.deleted.set_visibility(bool(entries))
         self.deleted.set_text(f"Deleted models ({len(entries or ()):,})")
@@ -247,7 +250,7 @@ class _Cards:
 
     async def _worked(self, work: Callable[..., Any], name: str) -> Any:
         made = await run.io_bound(work, self._state.workspace, name)
-        await self.look()
+        await self._look()
         return made
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from cllm.errors import CllmError
 from cllm.files import writer_of
-from cllm.workspace.trash import Trash, is_at_work
+from cllm.processes import is_at_work
+from cllm.workspace.trash import Trash
 
 # `_exchange` puts a folder aside so, where the system can't swap two in one step.
 _ASIDE = re.compile(r"\.(?P<name>.+)~old\.\d+-[a-z0-9_]{8}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cllm.errors import IntegrityError, NotFoundError, StorageError
 from cllm.files import read_json, remove_folder, storage_errors, write_json
-from cllm.processes import SAME_START_S, start_of
+from cllm.processes import is_at_work
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _RECORD, _CONTENT = "record.json", "content"
@@ -93,17 +93,19 @@ class Trash:
     def purge(self, *, days: float = 30.0) -> int:
         """Remove for good what was deleted longer ago; how many entries. Raises: StorageError."""
         oldest = time.time() - days * _DAY_S
-        return self.remove([entry.id for entry in self.list() if entry.deleted <= oldest])
+        return self._free([entry for entry in self.list() if entry.deleted <= oldest])
 
     def remove(self, ids: Collection[str]) -> int:
         """Remove those of these entries that `list` shows for good; how many they were.
 
         Raises: StorageError.
         """
-        found = [entry for entry in self.list() if entry.id in ids]
-        for entry in found:
+        return self._free([entry for entry in self.list() if entry.id in ids])
+
+    def _free(self, entries: Sequence[TrashEntry]) -> int:
+        for entry in entries:
             remove_folder(self.root / entry.id)
-        return len(found)
+        return len(entries)
 
     def clear(self, *, older_than_s: float) -> int:
         """Remove entries without a folder, which a killed process leaves; returns how many."""
@@ -137,13 +139,6 @@ class Trash:
         if entry.id != place.name or not (place / _CONTENT).is_dir():
             return None
         return entry, lender if isinstance(lender, int) else None
-
-
-def is_at_work(pid: int, changed: float) -> bool:
-    """Whether the process that made a change then is alive."""
-    started = start_of(pid)
-    # A process that began after the change has only got the same number.
-    return started is not None and started <= changed + SAME_START_S
 
 
 def _move(folder: Path, target: Path) -> None:

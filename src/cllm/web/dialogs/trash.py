@@ -20,8 +20,8 @@ from cllm.workspace.workspace import Workspace
 _MOST = 100
 
 
-async def show_trash(workspace: Workspace) -> bool:
-    """List what was deleted; returns whether anything was changed."""
+async def show_trash(workspace: Workspace) -> None:
+    """List what was deleted, and do with it what the person chooses."""
     entries = await run.io_bound(list_trash, workspace) or []
     with opened("Deleted models") as dialog:
         ui.label("They go for good after 30 days.").classes("cllm-soft")
@@ -34,14 +34,12 @@ async def show_trash(workspace: Workspace) -> bool:
     answer = await answered(dialog)
     try:
         if answer == "all":
-            return await _empty(workspace, entries)
-        if answer is not None:
+            await _empty(workspace, entries)
+        elif answer is not None:
             name = await run.io_bound(restore, workspace, str(answer))
             ui.notify(f"{name} is back.", position="bottom")
-            return True
     except CllmError as error:
         notify_error(error)
-    return False
 
 
 def _draw_entries(entries: Sequence[TrashEntry], bring_back: Callable[[str], None]) -> None:
@@ -58,12 +56,9 @@ def _draw_entries(entries: Sequence[TrashEntry], bring_back: Callable[[str], Non
                 back.props["aria-label"] = f"Bring back {entry.name}"
 
 
-async def _empty(workspace: Workspace, entries: Sequence[TrashEntry]) -> bool:
+async def _empty(workspace: Workspace, entries: Sequence[TrashEntry]) -> None:
     total = size(sum(entry.num_bytes for entry in entries))
     what = "this model" if len(entries) == 1 else f"these {len(entries)} models"
-    if not await ask(
-        f"Remove {what} for good?", f"It frees {total}, and can't be undone.", yes="Remove"
-    ):
-        return False
-    await run.io_bound(remove_deleted, workspace, [entry.id for entry in entries])
-    return True
+    note = f"It frees {total}, and can't be undone."
+    if await ask(f"Remove {what} for good?", note, yes="Remove"):
+        await run.io_bound(remove_deleted, workspace, [entry.id for entry in entries])
