@@ -39,7 +39,7 @@ def zipped(name):
         ("a", b"<!doctype html><p>x", "html"),
         ("a.txt", b'{"text": "x"}\n{"text": "y"}\n', "jsonl"),
         ("a.py", b"print()", "code"),
-        ("a.txt.gz", gzip.compress(b"packed text"), "text"),
+        ("a.txt.gz", gzip.compress(b"packed text", mtime=0), "text"),
         ("a.docx", zipped("word/document.xml"), "docx"),
     ],
 )
