@@ -1,7 +1,11 @@
 """One suite for every kind of tokeniser."""
 
 import pydoc_data.topics
+import random
+import sys
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -101,6 +105,36 @@ def test_ids_are_those_of_the_tokenizers_library(kind, text):
     tokenizer = trained(kind)
     expected = tokenizer.backend.encode(text, add_special_tokens=False).ids
     assert tokenizer.encode(text).tolist() == expected
+    # However short a text is, many are encoded together.
+    assert tokenizer.encode_utf8([text.encode()], [False]).ids.tolist() == expected
+
+
+def test_several_threads_may_encode(tokenizer):
+    """Texts full of new words, at once: each has the library's ids, then and later."""
+    chance = random.Random(0)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+
+    def words(number):
+        return " ".join(
+            "".join(chance.choices(letters, k=chance.randint(2, 9))) for _ in range(number)
+        )
+
+    texts = [words(300) for _ in range(24)]
+    expected = [tokenizer.backend.encode(text, add_special_tokens=False).ids for text in texts]
+    shared = Tokenizer(tokenizer.kind, tokenizer.backend)
+    with switching_often(), ThreadPoolExecutor(6) as pool:
+        assert [ids.tolist() for ids in pool.map(shared.encode, texts)] == expected
+    assert [shared.encode(text).tolist() for text in texts] == expected
+
+
+@contextmanager
+def switching_often():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_ids_of_a_whole_text_are_those_of_the_tokenizers_library(tokenizer):

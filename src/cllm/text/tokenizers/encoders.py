@@ -6,6 +6,7 @@ looked up is asked of that tokenizer's own model, once for each distinct piece.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -73,6 +74,8 @@ class PieceEncoder:
         self._has_unk = has_unk
         self._known = known or KnownPieces.none()
         self._classes = CharacterClasses(pattern)
+        # The tables grow with what is read, and a model's prompts come from several threads.
+        self._growing = threading.Lock()
         self._reset()
 
     def _reset(self) -> None:
@@ -89,15 +92,18 @@ class PieceEncoder:
         for place, text in enumerate(texts):
             size += len(text)
             if size >= _GROUP_BYTES:
-                parts.append(
-                    self._encode_group(texts[first : place + 1], has_eos[first : place + 1])
-                )
+                group = slice(first, place + 1)
+                parts.append(self._encode_group(texts[group], has_eos[group]))
                 first, size = place + 1, 0
         if first < len(texts):
             parts.append(self._encode_group(texts[first:], has_eos[first:]))
         return join_encoded(parts)
 
     def _encode_group(self, texts: Sequence[bytes], has_eos: Sequence[bool]) -> Encoded:
+        with self._growing:
+            return self._encode_alone(texts, has_eos)
+
+    def _encode_alone(self, texts: Sequence[bytes], has_eos: Sequence[bool]) -> Encoded:
         if len(self._table.pieces) > _MOST_PIECES:
             self._reset()
         data = b"\0".join([*texts, b""])

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     import tokenizers
 
 _HAS_UNK = ("words", "characters")
+# The library encodes fewer bytes of these sooner than arrays are set up.
+_IN_PIECES = ("bpe", "wordpiece", "unigram", "words")
+_SHORT_BYTES = 256
 
 
 class Tokenizer:
@@ -72,8 +75,11 @@ class Tokenizer:
         self.is_lossless: bool = kind not in _HAS_UNK
 
     def encode(self, text: str) -> npt.NDArray[np.uint32]:
-        """The ids of a text. Raises: InputError when it holds a lone surrogate."""
-        return self.encode_utf8([_utf8(text)], [False]).ids
+        """The ids of a text; from any thread. Raises: InputError when it holds a lone surrogate."""
+        raw = _utf8(text)
+        if len(raw) <= _SHORT_BYTES and self.kind in _IN_PIECES:
+            return np.array(self.backend.encode(text, add_special_tokens=False).ids, np.uint32)
+        return self.encode_utf8([raw], [False]).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         """The ids of each text."""
