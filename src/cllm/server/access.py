@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import secrets
 from collections.abc import Mapping
@@ -185,6 +186,8 @@ def make_access(host: str, *, api_key: str | None, names: tuple[str, ...] = ()) 
     return Access(api_key=api_key, hosts=frozenset(hosts))
 
 
+# A client calls the server by one name all the time.
+@functools.lru_cache(maxsize=64)
 def _host_name(host: str) -> str | None:
     """The name in a `Host` header, without its port; None if it is malformed."""
     try:

@@ -14,6 +14,7 @@ from cllm.jobs.training_service import is_training
 from cllm.server import chat, completions, embeddings, responses, status
 from cllm.server.access import Access
 from cllm.server.bodies import BodyGuard
+from cllm.server.direct_routes import DirectRoutes
 from cllm.server.errors import ERROR_ANSWERS, FailureGuard, add_error_answers
 from cllm.server.guard import AccessGuard
 from cllm.server.limits import Limits
@@ -60,15 +61,17 @@ def create_app(
         redoc_url=None,
         responses=ERROR_ANSWERS,
         lifespan=lifespan,
+        # Nobody is told what is asked here, whatever else is installed.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.workspace, app.state.access = workspace, access
     app.state.service = Service(pool, limits, Metrics())
-    for module in (completions, chat, embeddings, responses, status):
-        app.include_router(module.router)
-    for router in ROUTERS:
+    asked_often = [module.router for module in (completions, chat, embeddings, responses)]
+    for router in (*asked_often, status.router, *ROUTERS):
         app.include_router(router)
     add_error_answers(app)
     # The last one added is asked first.
+    app.add_middleware(DirectRoutes, routers=asked_often)
     app.add_middleware(BodyGuard, limits=limits)
     app.add_middleware(FailureGuard)
     app.add_middleware(AccessGuard, access=access)

@@ -14,14 +14,13 @@ from cllm.errors import SettingsError
 from cllm.infer.passage import TokenScore
 from cllm.server.conversation import Messages, plain_messages, prompt_of
 from cllm.server.forms import grammar_of
-from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
 from cllm.server.requests import Asking, Sampling, new_id
 from cllm.server.score_forms import chat_logprobs
 from cllm.server.streaming import DONE, STREAMED, Chunks, EventStream, event
 from cllm.server.texts import Order, Writing, begin, is_short, service_in
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 
 class ResponseFormat(Asking):

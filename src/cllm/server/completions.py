@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from cllm.errors import InputError, SettingsError
-from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
 from cllm.server.prompt_scores import score_prompt
 from cllm.server.requests import Sampling, Texts, new_id
@@ -31,7 +30,7 @@ from cllm.server.texts import (
     usage,
 )
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 TokenId = Annotated[int, Field(ge=0)]
 

@@ -13,14 +13,13 @@ from pydantic import BaseModel, Field
 
 from cllm.errors import InputError, SettingsError
 from cllm.server.completions import TokenId
-from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
 from cllm.server.prompt_scores import mean_state
 from cllm.server.requests import Asking
 from cllm.server.streaming import watching
 from cllm.server.texts import Service, ids_of, service_in
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 
 class EmbeddingBody(Asking):

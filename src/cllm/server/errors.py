@@ -117,8 +117,11 @@ def _param(where: str | None) -> str | None:
     return where[2:].replace("-", "_")
 
 
-def answer(error: Exception) -> JSONResponse:
+def answer(error: Exception) -> Response:
     """The response that tells of an error."""
+    if isinstance(error, ClientLeftError):
+        # What proxies write into their logs; nobody gets it.
+        return Response(status_code=499)
     status, body = describe(error)
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 429 else None
     return JSONResponse(body, status, headers)
@@ -163,7 +166,7 @@ class FailureGuard:
 def add_error_answers(app: FastAPI) -> None:
     """Let every route of an application answer errors so."""
 
-    async def on_error(_: Request, error: Exception) -> JSONResponse:
+    async def on_error(_: Request, error: Exception) -> Response:
         return answer(error)
 
     async def on_invalid(_: Request, error: Exception) -> JSONResponse:
@@ -181,11 +184,7 @@ def add_error_answers(app: FastAPI) -> None:
         body = error_body(error.status_code, str(error.detail))
         return JSONResponse(body, error.status_code, error.headers)
 
-    async def on_left(_: Request, __: Exception) -> Response:
-        # What proxies write into their logs; nobody gets it.
-        return Response(status_code=499)
-
     app.add_exception_handler(CllmError, on_error)
-    app.add_exception_handler(ClientLeftError, on_left)
+    app.add_exception_handler(ClientLeftError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)

@@ -13,13 +13,12 @@ from pydantic import Field
 from cllm.errors import SettingsError
 from cllm.server.conversation import Message, plain_messages, prompt_of
 from cllm.server.forms import grammar_of
-from cllm.server.json_route import JsonRoute
 from cllm.server.pool import ServedModel
 from cllm.server.requests import Asking, Sampling, new_id
 from cllm.server.streaming import STREAMED, EventStream, event
 from cllm.server.texts import Order, Writing, begin, is_short, service_in
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 
 class TextFormat(Asking):
