@@ -85,6 +85,28 @@ def texts(home: Path) -> set[str]:
         return {text for (text,) in database.execute("select text from messages")}
 
 
+_LISTENS_LATE = """
+let ours;
+Object.defineProperty(window, "cllmWriting", {
+  get: () => ours,
+  set: (given) => {
+    ours = { ...given, attach: (id) => setTimeout(() => given.attach(id), 2500) };
+  },
+});
+"""
+
+
+def test_what_is_typed_before_the_page_listens_is_kept(page: Page, app_home: Path) -> None:
+    page.add_init_script(_LISTENS_LATE)
+    page.goto("/write")
+    sheet(page).fill("Typed at once")
+    assert "Typed at once" not in texts(app_home)
+    end = time.monotonic() + 30
+    while "Typed at once" not in texts(app_home) and time.monotonic() < end:
+        page.wait_for_timeout(100)
+    assert "Typed at once" in texts(app_home)
+
+
 def say(page: Page, text: str) -> None:
     before = page.locator(".is-assistant").count()
     field(page).fill(text)

@@ -10,6 +10,7 @@ from typing import final
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
+from cllm.errors import InputError
 from cllm.web.token_text import Segment, tokens_html
 
 
@@ -59,9 +60,13 @@ class Paper:
         self._call("focus")
 
     async def text(self) -> str:
-        """The text as it stands in the browser."""
+        """The text as it stands in the browser. Raises: InputError where that does not answer."""
         asked = f"return cllmWriting.text({self._root.id})"
-        found = await self._client.run_javascript(asked, timeout=5.0)
+        try:
+            found = await self._client.run_javascript(asked, timeout=5.0)
+        except TimeoutError:
+            message = "the browser did not say in time what stands on the sheet"
+            raise InputError(message, hint="Nothing was changed: try again.") from None
         return str(found or "")
 
     def _call(self, name: str, *arguments: object) -> None:

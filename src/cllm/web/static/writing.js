@@ -134,6 +134,8 @@ window.cllmWriting ??= (() => {
       timer = setTimeout(tell, 900);
     });
     found.field.addEventListener("blur", () => { if (timer) tell(); });
+    // What was typed before anybody listened.
+    if (found.field.value) timer = setTimeout(tell, 900);
   }
   const whenThere = (act) => (id, ...given) => {
     const found = sheet(id);
