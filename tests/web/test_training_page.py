@@ -90,11 +90,21 @@ def test_files_are_taken_in_and_others_refused(model, page, tmp_path):
     expect(files).to_have_count(1)
     expect(files).to_contain_text("notes.md")
     place.set_input_files(bad)
-    expect(page.get_by_text(re.compile("picture.png"))).to_be_visible()
+    refused = page.get_by_text(re.compile("picture.png"))
+    expect(refused).to_be_visible()
     expect(files).to_have_count(1)
     assert serious(page) == []
     page.get_by_role("button", name="Leave out notes.md").click()
     expect(files).to_have_count(0)
+    # It may be chosen again after all, and what was refused is not sent again with it.
+    page.get_by_role("button", name="Close", exact=True).click()
+    expect(refused).to_have_count(0)
+    sent = []
+    page.on("request", lambda request: sent.append(request.url))
+    place.set_input_files(good)
+    expect(files).to_contain_text("notes.md")
+    assert [url for url in sent if "/api/uploads" in url and "picture" in url] == []
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_training_does_not_start_without_files_that_are_on_their_way(model, app, page, tmp_path):

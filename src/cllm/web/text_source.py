@@ -16,7 +16,12 @@ from cllm.workspace.uploads import UploadRecord
 from cllm.workspace.workspace import Workspace
 
 _ADDRESS = "files => '/api/uploads?purpose=%s&name=' + encodeURIComponent(files[0].name)"
-_ANSWER = "info => emit(info.xhr.responseText)"
+# What is done with must be forgotten, or it would be sent again, or refused as one that is here.
+_ANSWER = """info => {
+  setTimeout(() => info.files.forEach((file) => getElement(%d).removeFile(file)));
+  emit(info.xhr.responseText);
+}"""
+_WHY = "entries => emit(entries[0].failedPropValidation)"
 # Pasted text goes the way of files: what a page's own connection carries has a limit of 1 MB.
 _SEND = """
 const field = document.getElementById("c%d"), text = field.value;
@@ -62,9 +67,9 @@ class DropPlace:
         # Straight to where uploads are kept, block by block.
         self.field.props[":url"] = _ADDRESS % purpose
         self.field.on("uploading", self._await, js_handler="() => emit()")
-        self.field.on("uploaded", self._take, js_handler=_ANSWER)
-        self.field.on("failed", self._refuse, js_handler=_ANSWER)
-        self.field.on("rejected", lambda: _complain("It was too large: 2 GB are taken."), [])
+        self.field.on("uploaded", self._take, js_handler=_ANSWER % self.field.id)
+        self.field.on("failed", self._refuse, js_handler=_ANSWER % self.field.id)
+        self.field.on("rejected", self._reject, js_handler=_WHY)
         self.field.add_slot("header", _DROP % (title, note))
         self.field.add_slot("list", "<div></div>")
         self.list = ui.element("ul").classes("cllm-files")
@@ -101,6 +106,10 @@ class DropPlace:
         except (ValueError, KeyError, TypeError):
             message = "The file could not be taken in."
         _complain(str(message))
+
+    def _reject(self, event: events.GenericEventArguments) -> None:
+        is_large = event.args == "max-file-size"
+        _complain("It was too large: 2 GB are taken." if is_large else "It is on its way already.")
 
     def _draw(self) -> None:
         self.list.clear()
