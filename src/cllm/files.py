@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cllm.errors import CllmError, IntegrityError, StorageError
+from cllm.errors import CllmError, ExistsError, IntegrityError, StorageError
 
 MANIFEST = "manifest.json"
 DISK_FULL = "the disk is full"
@@ -117,8 +117,9 @@ def write_folder(
 
     On any error the temporary folder is removed and `target` is as it was. With `replace`
     an existing `target` is swapped out only once the new one is complete, and removed;
-    `on_replaced` gets it before, and may move it elsewhere.
-    Raises: StorageError.
+    `on_replaced` gets it before, and may move it elsewhere. Without, ExistsError is raised for
+    a `target` that somebody else made meanwhile.
+    Raises: StorageError, ExistsError.
     """
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -191,17 +192,27 @@ def _swap_in(
     replace: bool,
     on_replaced: Callable[[Path], object] | None,
 ) -> None:
-    if replace and target.exists():
-        _exchange(temporary, target)
-        sync_folder(target.parent)
-        if on_replaced is not None:
-            # The new one is in place by now: whatever goes wrong here takes nothing back.
-            with contextlib.suppress(CllmError, OSError):
-                on_replaced(temporary)
-        shutil.rmtree(temporary, ignore_errors=True)
-    else:
-        temporary.replace(target)
-        sync_folder(target.parent)
+    if not (replace and target.exists()):
+        try:
+            temporary.replace(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # Somebody else was faster.
+            if not replace:
+                hint = "What stands there is as it was: choose another name."
+                message = f"{target.name!r} has been made by another program meanwhile"
+                raise ExistsError(message, hint=hint) from None
+        else:
+            sync_folder(target.parent)
+            return
+    _exchange(temporary, target)
+    sync_folder(target.parent)
+    if on_replaced is not None:
+        # The new one is in place by now: whatever goes wrong here takes nothing back.
+        with contextlib.suppress(CllmError, OSError):
+            on_replaced(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _exchange(one: Path, other: Path) -> None:

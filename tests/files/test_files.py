@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cllm.errors import IntegrityError, StorageError
+from cllm.errors import ExistsError, IntegrityError, StorageError
 from cllm.files import (
     check_manifest,
     read_json,
@@ -46,6 +46,26 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path):
         (new / "a.txt").write_text("two")
         raise RuntimeError
     assert (tmp_path / "x" / "a.txt").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_that_another_program_made_meanwhile_is_not_lost(tmp_path):
+    place = tmp_path / "x"
+    with pytest.raises(ExistsError, match="meanwhile"), write_folder(place) as new:
+        (new / "a.txt").write_text("ours")
+        place.mkdir()
+        (place / "a.txt").write_text("theirs")
+    assert (place / "a.txt").read_text() == "theirs"
+    replaced = []
+    shutil.rmtree(place)
+    with write_folder(
+        place, replace=True, on_replaced=lambda old: replaced.append((old / "a.txt").read_text())
+    ) as new:
+        (new / "a.txt").write_text("ours")
+        place.mkdir()
+        (place / "a.txt").write_text("theirs")
+    assert (place / "a.txt").read_text() == "ours"
+    assert replaced == ["theirs"]
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.random_models import random_weights
@@ -11,10 +13,12 @@ from tests.random_models import random_weights
 import cllm
 from cllm.config import GenerateSettings
 from cllm.errors import IntegrityError, SettingsError
+from cllm.infer.beam import BeamSettings
 from cllm.infer.passage import Passage
 from cllm.infer.torch_decoder import TorchDecoder
+from cllm.jobs.beam import find_beams_open
 from cllm.jobs.generate import Wanted, generate, in_order
-from cllm.jobs.opening import Decoding, open_model
+from cllm.jobs.opening import Decoding, OpenModel, open_model
 from cllm.model import ModelSpec, save_model
 from cllm.model.mechanisms.choose import choose, with_mechanisms
 from cllm.text.tokenizers import train_tokenizer
@@ -238,3 +242,75 @@ def test_a_bias_from_python_is_by_text_or_id(model):
 def test_an_unknown_setting_is_named(model):
     with pytest.raises(SettingsError, match="temprature"):
         model.complete("The", temprature=1)
+
+
+def test_several_threads_may_use_one_model(workspace):
+    """What each gets is what it gets alone; the compiled parts take one thread at a time."""
+    model = cllm.load("plain", home=workspace.home)
+    expected = (
+        model.bits_per_byte(TEXT),
+        model.inspect(TEXT[:120]).bits.tolist(),
+        model.generate(TEXT[:20]),
+    )
+
+    def ask(number):
+        match number % 3:
+            case 0:
+                return model.bits_per_byte(TEXT)
+            case 1:
+                return model.inspect(TEXT[:120]).bits.tolist()
+        return model.generate(TEXT[:20])
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(ask, range(120)))
+    for number, one in enumerate(found):
+        assert one == expected[number % 3]
+
+
+def test_a_model_that_several_threads_want_first_is_opened_once(workspace, monkeypatch):
+    opened = []
+
+    def slowly(*arguments, **more):
+        opened.append(arguments)
+        time.sleep(0.2)
+        return open_model(*arguments, **more)
+
+    monkeypatch.setattr("cllm.jobs.generate.open_model", slowly)
+    model = cllm.load("plain", home=workspace.home)
+    with ThreadPoolExecutor(4) as threads:
+        texts = list(threads.map(model.generate, ["The river"] * 4))
+    assert len(opened) == 1
+    assert len(set(texts)) == 1
+
+
+def test_searches_in_copies_of_a_model_come_one_after_the_other(workspace, monkeypatch):
+    """Where it has too few slots a search reads the model again; two copies are never there."""
+    folder = workspace.models.path("plain")
+    opened = open_model(folder, workspace.home, num_slots=2)
+    num_open, most = 0, 0
+
+    def counted(*arguments, **more):
+        nonlocal num_open, most
+        own = open_model(*arguments, **more)
+        num_open += 1
+        most = max(most, num_open)
+        time.sleep(0.1)
+        return own
+
+    def closed(self):
+        nonlocal num_open
+        num_open -= 1
+        close(self)
+
+    close = OpenModel.close
+    monkeypatch.setattr(OpenModel, "close", closed)
+    monkeypatch.setattr("cllm.jobs.beam.open_model", counted)
+
+    def search(_):
+        settings, beams = GenerateSettings(), BeamSettings(beams=4, max_tokens=4)
+        about = {"folder": folder, "home": workspace.home}
+        return find_beams_open("plain", opened, "The river", settings, beams, **about)
+
+    with ThreadPoolExecutor(3) as threads:
+        assert len(list(threads.map(search, range(3)))) == 3
+    assert (num_open, most) == (0, 1)

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,9 +14,16 @@ import pytest
 
 from cllm.errors import NotFoundError, SettingsError
 from cllm.infer.scheduler import BusyError
-from cllm.jobs.model_service import delete_model, rename_model, restore, save_as
+from cllm.jobs.model_service import (
+    delete_model,
+    rename_model,
+    restore,
+    save_as,
+    write_defaults,
+)
 from cllm.jobs.opening import Decoding
 from cllm.jobs.training_service import is_training
+from cllm.server import pool as pool_module
 from cllm.server.limits import Limits
 from cllm.server.pool import Pool
 from cllm.workspace.workspace import Workspace
@@ -71,6 +79,51 @@ def test_a_model_is_opened_once(pool_of):
     found = in_a_loop(both(pool))
     assert len({id(model) for model in found}) == 1
     assert found[0].num_users == 5
+
+
+def test_threads_of_the_loop_that_all_wait_for_a_model_get_it(pool_of, shelf):
+    """Pages wait for models in threads of the loop, whose number is small."""
+
+    async def ask(pool):
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(2))
+        waiting = [
+            asyncio.to_thread(
+                lambda name: asyncio.run_coroutine_threadsafe(pool.take(name), loop).result(20),
+                name,
+            )
+            for name in NAMES
+        ]
+        return await asyncio.gather(*waiting)
+
+    assert [model.name for model in in_a_loop(ask(pool_of()))] == list(NAMES)
+
+
+def test_the_newest_defaults_hold_whoever_reads_them_first(pool_of, shelf, monkeypatch):
+    pool = pool_of()
+    in_a_loop(use(pool, "one"))
+    has_read, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(workspace, name):
+        found = defaults_of(workspace, name)
+        if found.max_tokens == 1:
+            has_read.set()
+            # The second must not get in between; without that it would by now.
+            may_go_on.wait(1)
+        return found
+
+    defaults_of = pool_module._defaults
+    monkeypatch.setattr(pool_module, "_defaults", slowly)
+    write_defaults(shelf, "one", {"max_tokens": 1})
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(pool.read_defaults, "one")
+        assert has_read.wait(20)
+        write_defaults(shelf, "one", {"max_tokens": 2})
+        second = threads.submit(pool.read_defaults, "one")
+        second.add_done_callback(lambda _: may_go_on.set())
+        first.result(20)
+        second.result(20)
+    assert pool.loaded()[0].defaults.max_tokens == 2
 
 
 def test_the_longest_unused_is_closed_for_another(pool_of):

@@ -1,7 +1,9 @@
 """What the header says of the model in use, as models come, change and go."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from tests.server.conftest import make_model
 
 from cllm.config import GenerateSettings
 from cllm.jobs.model_service import delete_model, rename_model, restore, save_as
+from cllm.web.app import storage_secret
 from cllm.web.state import AppState, Glance
 from cllm.web.writers import Writers
 from cllm.workspace.workspace import Workspace
@@ -80,3 +83,22 @@ def test_without_any_model_nothing_is_in_use_and_the_first_is_loaded(state: AppS
     until(state, lambda glance: (glance.model, glance.loading) == (None, "none"))
     restore(state.workspace, entries[1].id)
     until(state, is_ready("two"))
+
+
+def test_apps_that_start_at_once_sign_with_one_key(tmp_path: Path) -> None:
+    """The key is whole before anybody sees it, and one that a crash left empty is made anew."""
+    for number in range(20):
+        place = Workspace(tmp_path / str(number))
+        start = threading.Barrier(4)
+
+        def secret(_: int, place: Workspace = place, start: threading.Barrier = start) -> str:
+            start.wait()
+            return storage_secret(place)
+
+        with ThreadPoolExecutor(4) as threads:
+            (found,) = set(threads.map(secret, range(4)))
+        assert len(found) >= 32
+        assert (place.home / "browser.key").stat().st_mode & 0o077 == 0
+        assert [path.name for path in place.home.iterdir()] == ["browser.key"]
+    (place.home / "browser.key").write_text("")
+    assert len(storage_secret(place)) >= 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """A model on this machine, loaded when it is first used.
+    """A model on this machine, loaded when it is first used; several threads may use it.
 
     `result` tells how its training went when it has just been trained, else None. `threads`,
     `cache` ("float32", "bfloat16", "int8") and `speculate` ("auto", "on", "off") say how it is
@@ -41,6 +42,7 @@ class Model:
         self._decoding = decoding
         self._writers: dict[int, Writer] = {}
         self._loaded: Any = None
+        self._opening, self._scoring = threading.Lock(), threading.Lock()
 
     def __repr__(self) -> str:
         return f"<cllm.Model {self.name!r} in {self.folder}>"
@@ -121,22 +123,24 @@ class Model:
         from cllm.model.files import read_spec
 
         writer, head = self._writer(1), open_head(self.folder, read_spec(self.folder))
-        decoder, tokenizer = writer.slots.decoder, writer.tokenizer
-        return inspect_text(self.name, decoder, tokenizer, head, text, window=window)
+        opened, tokenizer = writer.opened, writer.tokenizer
+        return inspect_text(self.name, opened, tokenizer, head, text, window=window)
 
     def _writer(self, num_texts: int) -> Writer:
         """The model opened with room for so many texts."""
-        if num_texts not in self._writers:
-            from cllm.jobs.generate import Writer
-            from cllm.jobs.opening import DEFAULT
+        from cllm.jobs.generate import Writer
+        from cllm.jobs.opening import DEFAULT
 
-            decoding = self._decoding or DEFAULT
-            # One with more room than for one text is kept beside that for one.
-            self._writers = {count: kept for count, kept in self._writers.items() if count == 1}
-            self._writers[num_texts] = Writer(
-                self.folder, self._home, decoding, num_slots=num_texts
-            )
-        return self._writers[num_texts]
+        with self._opening:
+            found = self._writers.get(num_texts)
+            if found is None:
+                # One with more room than for one text is kept beside that for one.
+                self._writers = {count: kept for count, kept in self._writers.items() if count == 1}
+                found = Writer(
+                    self.folder, self._home, self._decoding or DEFAULT, num_slots=num_texts
+                )
+                self._writers[num_texts] = found
+            return found
 
     def bits_per_byte(self, text: str, *, stride: int | None = None) -> float:
         """Bits this model needs to write one byte of `text` (UTF-8) down; lower is better.
@@ -146,14 +150,15 @@ class Model:
         """
         from cllm.training.scoring import ArrayTokens, bits_per_byte, score_tokens
 
-        scorer, tokenizer = self._load()
-        score = score_tokens(
-            scorer,
-            ArrayTokens(tokenizer.encode(text)),
-            eos_id=tokenizer.eos_id,
-            unk_id=tokenizer.unk_id,
-            stride=stride or max(1, scorer.context // 2),
-        )
+        with self._scoring:
+            scorer, tokenizer = self._load()
+            score = score_tokens(
+                scorer,
+                ArrayTokens(tokenizer.encode(text)),
+                eos_id=tokenizer.eos_id,
+                unk_id=tokenizer.unk_id,
+                stride=stride or max(1, scorer.context // 2),
+            )
         return bits_per_byte(
             score,
             num_scored=score.num_tokens,

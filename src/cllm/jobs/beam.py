@@ -125,11 +125,12 @@ def find_beams_open(
     search: one slot always stays for others. Raises: SettingsError, BusyError, IntegrityError.
     """
     if opened.decoder.num_slots <= beams.beams:
-        own = open_model(folder, home, num_slots=beams.beams)
-        try:
-            return search_text(model, own.slots, own.tokenizer, prompt, settings, beams)
-        finally:
-            own.close()
+        with opened.searching:
+            own = open_model(folder, home, num_slots=beams.beams)
+            try:
+                return search_text(model, own.slots, own.tokenizer, prompt, settings, beams)
+            finally:
+                own.close()
     tokenizer = opened.tokenizer
     ids = prompt_tokens(tokenizer, clean_text(prompt))
     choice = make_choice(settings, tokenizer, opened.decoder.vocab_size)

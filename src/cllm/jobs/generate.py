@@ -123,6 +123,7 @@ class Writer:
         opened = open_model(
             folder, home, threads=decoding.threads, cache=decoding.cache, num_slots=num_slots
         )
+        self.opened = opened
         self.tokenizer, self.slots, self.notice = opened.tokenizer, opened.slots, opened.notice
         self.drafting = drafting_of(opened, decoding.speculate)
 

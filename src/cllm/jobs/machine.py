@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cllm.errors import IntegrityError
 from cllm.files import read_json, write_json
@@ -20,16 +20,21 @@ def remembered(home: Path, what: str, measure: Callable[[], T]) -> T:
     """
     path = home / "machine.json"
     key = f"{_processor()} | {what}"
-    try:
-        known = dict(read_json(path)["facts"]) if path.exists() else {}
-    except (IntegrityError, KeyError, TypeError, ValueError):
-        known = {}
+    known = _facts(path)
     if key in known:
         fact: T = known[key]
         return fact
     measured = measure()
-    write_json(path, {"version": 2, "facts": {**known, key: measured}})
+    # Others may have measured other things meanwhile.
+    write_json(path, {"version": 2, "facts": {**_facts(path), key: measured}})
     return measured
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(path)["facts"]) if path.exists() else {}
+    except (IntegrityError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def _processor() -> str:

@@ -275,16 +275,19 @@ def _note_ends(workspace: Workspace) -> None:
     for entry in [entry for entry in _unnoted if entry[0] == workspace.home]:
         _, run, is_new = entry
         try:
+            # Whoever takes it away notes it: by the time of a second note the run may go on.
+            _unnoted.remove(entry)
+        except ValueError:
+            continue
+        try:
             if is_new:
                 workspace.runs.remove(run, by_worker=True)
             else:
                 workspace.runs.update(run, state="interrupted")
         except StorageError:
-            continue
+            _unnoted.append(entry)
         except (NotFoundError, ExistsError):
             pass
-        with contextlib.suppress(ValueError):
-            _unnoted.remove(entry)
 
 
 def _at_work(workspace: Workspace, run: str) -> RunRecord:

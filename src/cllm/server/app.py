@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -24,6 +25,9 @@ from cllm.server.resources import ROUTERS
 from cllm.server.texts import Service
 from cllm.workspace.leftovers import clear_leftovers
 from cllm.workspace.workspace import Workspace
+
+# Most wait: for a model that is being opened, or for their turn with it.
+_NUM_THREADS = 32
 
 
 def create_app(
@@ -48,6 +52,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        workers = ThreadPoolExecutor(_NUM_THREADS, "cllm-worker")
+        asyncio.get_running_loop().set_default_executor(workers)
         await asyncio.to_thread(clear_leftovers, workspace.home)
         yield
         await asyncio.to_thread(pool.close)

@@ -8,6 +8,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -87,6 +88,9 @@ class Pool:
         # Replaced on disk while texts were being written with them.
         self._retired: list[ServedModel] = []
         self._lock, self._opening = threading.Lock(), asyncio.Lock()
+        self._reading_defaults = threading.Lock()
+        # Those of the loop may all be waiting for a model.
+        self._opener = ThreadPoolExecutor(1, "cllm-opener")
         self._clock = itertools.count(1)
         self._is_closed, self._is_calm = False, False
         self._watcher: threading.Thread | None = None
@@ -132,7 +136,8 @@ class Pool:
             found = self._take_open(real, self._stamp(real))
             if found is not None:
                 return found
-            return await asyncio.to_thread(self._open_anew, real)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._opener, self._open_anew, real)
 
     def give_back(self, model: ServedModel) -> None:
         """A text is done with a model."""
@@ -161,10 +166,11 @@ class Pool:
 
     def read_defaults(self, name: str) -> None:
         """Other settings were chosen for a model: they hold from its next text on."""
-        with self._lock:
-            found = self._open.get(name)
-        if found is not None:
-            found.defaults = _defaults(self.workspace, name)
+        with self._reading_defaults:
+            with self._lock:
+                found = self._open.get(name)
+            if found is not None:
+                found.defaults = _defaults(self.workspace, name)
 
     def loaded(self) -> list[ServedModel]:
         """The open models, the last used first."""
@@ -179,6 +185,7 @@ class Pool:
             self._open.clear()
             self._retired.clear()
         self._ended.set()
+        self._opener.shutdown(wait=False)
         for model in models:
             _close(model)
 

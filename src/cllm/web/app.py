@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
-from cllm.files import storage_errors
+from cllm.files import storage_errors, temporary_path, write_atomic
 from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,11 +69,23 @@ def storage_secret(workspace: Workspace) -> str:
     """
     path = workspace.home / "browser.key"
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_urlsafe(32))
+        if path.exists():
+            if known := path.read_text(encoding="ascii"):
+                return known
+            # Without a key nothing is signed.
+            path.unlink(missing_ok=True)
+        made = temporary_path(path)
+        write_atomic(made, secrets.token_urlsafe(32), is_private=True)
+        try:
+            # Of several apps that start at once, all take the first one's.
+            os.link(made, path)
+        except FileExistsError:
+            pass
+        except OSError:
+            # A disk that knows no links.
+            made.replace(path)
+        finally:
+            made.unlink(missing_ok=True)
         return path.read_text(encoding="ascii")
 
 
