@@ -117,12 +117,27 @@ def test_logprobs_spell_the_text(client):
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
         {"messages": SAID, "top_logprobs": 2},
         {"messages": SAID, "response_format": {"type": "poem"}},
+        {"messages": SAID, "response_format": {"type": "json_schema"}},
+        {
+            "messages": SAID,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "x"}},
+        },
+        {"messages": SAID, "tool_choice": "required"},
+        {"messages": SAID, "tool_choice": {"type": "function", "function": {"name": "f"}}},
+        {"messages": SAID, "function_call": {"name": "f"}},
     ],
 )
 def test_what_can_not_be_answered_is_refused(client, body):
     answer = client.post("/v1/chat/completions", json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_tools_that_need_not_be_called_are_no_hindrance(client):
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    for choice in (None, "auto", "none"):
+        asked = {"messages": SAID, "tools": tools, "tool_choice": choice, "max_tokens": 2}
+        assert client.post("/v1/chat/completions", json=asked).status_code == 200
 
 
 def test_a_response_is_the_same_turn(client):

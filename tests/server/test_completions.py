@@ -1,5 +1,6 @@
 """A text goes on over HTTP exactly as it does from the command line."""
 
+import gzip
 import json
 import math
 
@@ -170,7 +171,7 @@ def test_unknown_fields_are_ignored_and_aliases_known(client):
         ({"prompt": "x", "stop": ["a"] * 17}, 400, "stop"),
         ({"prompt": "mill " * 300, "echo": True, "logprobs": 1}, 400, "prompt"),
         ({"prompt": "x", "model": "nobody"}, 404, "model"),
-        ({"prompt": "x", "model": "../../etc/passwd"}, 400, None),
+        ({"prompt": "x", "model": "../../etc/passwd"}, 404, "model"),
     ],
 )
 def test_mistakes_are_told_in_the_form_of_openai(client, served, body, status, param):
@@ -215,6 +216,59 @@ def test_a_body_that_is_not_announced_as_json_is_told_so(client):
         error = answer.json()["error"]
         assert "JSON" in error["message"]
         assert "Content-Type: application/json" in error["hint"]
+
+
+def test_json_of_another_kind_is_told_what_it_lacks(client):
+    for kind in ("application/json", "application/x-www-form-urlencoded"):
+        headers = {"Content-Type": kind}
+        answer = client.post("/v1/completions", content=b"[]", headers=headers)
+        assert answer.status_code == 400
+        assert "dictionary" in answer.json()["error"]["message"]
+        body = b'{"max_tokens": "many"}'
+        answer = client.post("/v1/completions", content=body, headers=headers)
+        assert answer.json()["error"]["param"] == "max_tokens"
+
+
+def test_a_packed_body_is_refused_by_its_name(client):
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    body = gzip.compress(b'{"prompt": "x"}')
+    answer = client.post("/v1/completions", content=body, headers=headers)
+    assert answer.status_code == 415
+    assert "Content-Encoding" in answer.json()["error"]["message"]
+
+
+def test_a_model_that_is_not_there_is_told_in_openais_words(client):
+    for name in ("gone", "openai/gone", "gone:latest"):
+        answer = client.post("/v1/completions", json={"model": name, "prompt": "x"})
+        assert answer.status_code == 404
+        error = answer.json()["error"]
+        assert (error["code"], error["param"]) == ("model_not_found", "model")
+        assert name in error["message"]
+
+
+def test_usage_counts_what_the_model_saw(client, served):
+    model = served.service.pool.loaded()[0]
+    prompt = [1] * (model.context + 30)
+    answer = client.post("/v1/completions", json={"prompt": prompt, "max_tokens": 1})
+    assert answer.json()["usage"]["prompt_tokens"] == model.context
+
+
+def test_parts_of_a_character_are_named_by_their_bytes(client):
+    """As OpenAI writes them, so that each has an entry of its own."""
+    body = {"prompt": "a 👍 b", "max_tokens": 0, "echo": True, "logprobs": 5}
+    found = client.post("/v1/completions", json=body).json()["choices"][0]["logprobs"]
+    spelt = b"".join(
+        bytes(int(byte, 16) for byte in token.removeprefix("bytes:\\x").split("\\x"))
+        if token.startswith("bytes:")
+        else token.encode()
+        for token in found["tokens"]
+    )
+    assert spelt.decode() == "a 👍 b"
+    for token, value, top in zip(
+        found["tokens"][1:], found["token_logprobs"][1:], found["top_logprobs"][1:], strict=True
+    ):
+        assert top[token] == value
+        assert len(top) in (5, 6)
 
 
 def test_nothing_to_be_written_has_the_same_bounds(client):

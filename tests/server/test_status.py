@@ -28,6 +28,30 @@ def test_health_properties_and_what_is_not_there(client):
     assert missing.json()["error"]["type"] == "invalid_request_error"
 
 
+def test_head_answers_as_get_does_without_the_body(client):
+    for path in ("/health", "/v1/models", "/v1/models/story", "/props", "/api/models", "/nonsense"):
+        whole, head = client.get(path), client.head(path)
+        assert head.status_code == whole.status_code
+        assert head.headers["content-type"] == whole.headers["content-type"]
+        assert head.content == b""
+    # Nobody asks for the head of a text.
+    assert client.head("/v1/completions").status_code == 405
+    # The connection is as good as before.
+    assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_a_folder_that_is_no_model_is_none(tmp_path):
+    place = Workspace(tmp_path / "home")
+    make_model(place, "one")
+    (place.home / "models" / "empty").mkdir()
+    (place.home / "models" / "link").symlink_to("/usr", target_is_directory=True)
+    with running(place) as served, served.client() as client:
+        for name in ("empty", "link"):
+            assert client.get(f"/v1/models/{name}").status_code == 404
+            assert client.get(f"/api/models/{name}").status_code == 404
+            assert write(client, name).status_code == 404
+
+
 @pytest.fixture
 def own(tmp_path):
     """A server over models of its own, which may be renamed and deleted."""
@@ -110,4 +134,5 @@ def test_the_figures_count_what_was_written(client):
     assert grown("cllm_prompt_tokens_total") == answer["usage"]["prompt_tokens"]
     assert grown("cllm_time_to_first_token_seconds_count") == 1
     assert grown("cllm_requests_total", "done") == 1
-    assert after["cllm_requests_running", None] == 0
+    for name in ("cllm_requests_running", "cllm_texts_running", "cllm_texts_waiting"):
+        assert after[name, None] == 0

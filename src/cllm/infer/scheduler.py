@@ -151,6 +151,11 @@ class Scheduler:
             elif id(answer.passage) in self._going:
                 self._batch.interrupt()
 
+    def counts(self) -> tuple[int, int]:
+        """How many texts are being written, and how many wait."""
+        with self._changed:
+            return len(self._going), len(self._waiting)
+
     def close(self) -> None:
         """End all texts as cancelled, and the thread."""
         with self._changed:

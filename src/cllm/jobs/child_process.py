@@ -92,7 +92,8 @@ def run_command(
         value = json.loads(output.lines[-1])
         assert isinstance(value, dict), "commands answer with one object"
         return value
-    message, hint = error_in("".join(told.lines))
+    # Whoever asked knows no place on this machine.
+    message, hint = error_in("".join(told.lines).replace(f"{home}{os.sep}", ""))
     if message.endswith(DISK_FULL):
         raise StorageError(DISK_FULL, hint=hint)
     if process.returncode == CllmError.exit_code:

@@ -315,6 +315,9 @@ def _check(
     places = [str(record.path) for record in records]
     stem = Path(records[0].name).stem if records else ""
     if request.folder is not None:
+        if places:
+            message = "a folder does not go together with other text"
+            raise InputError(message, hint="Choose either the folder or the other text.")
         places.append(_existing(request.folder))
         stem = stem or Path(places[-1]).stem
     if request.corpus is not None:

@@ -18,6 +18,7 @@ from cllm.server.bodies import BodyGuard
 from cllm.server.direct_routes import DirectRoutes
 from cllm.server.errors import ERROR_ANSWERS, FailureGuard, add_error_answers
 from cllm.server.guard import AccessGuard
+from cllm.server.head_requests import HeadRequests
 from cllm.server.limits import Limits
 from cllm.server.metrics import Metrics
 from cllm.server.pool import Pool
@@ -78,6 +79,7 @@ def create_app(
     add_error_answers(app)
     # The last one added is asked first.
     app.add_middleware(DirectRoutes, routers=asked_often)
+    app.add_middleware(HeadRequests)
     app.add_middleware(BodyGuard, limits=limits)
     app.add_middleware(FailureGuard)
     app.add_middleware(AccessGuard, access=access)

@@ -61,6 +61,8 @@ class BodyGuard:
             raise _RefusedError(400, "Content-Length is not a number")
         if int(length) > self._limits.body_bytes:
             raise _too_large(self._limits)
+        if headers.get("content-encoding", "identity") != "identity":
+            raise _RefusedError(415, "a body is taken as it is, without Content-Encoding")
 
 
 class _Body:

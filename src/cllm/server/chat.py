@@ -13,7 +13,7 @@ from pydantic import Field
 from cllm.errors import SettingsError
 from cllm.infer.passage import TokenScore
 from cllm.server.conversation import Messages, plain_messages, prompt_of
-from cllm.server.forms import grammar_of
+from cllm.server.forms import grammar_of, refuse_calls
 from cllm.server.pool import ServedModel
 from cllm.server.requests import Asking, Sampling, new_id
 from cllm.server.score_forms import chat_logprobs
@@ -39,6 +39,15 @@ class ChatBody(Sampling):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=100)] | None = None
     response_format: ResponseFormat | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    function_call: str | dict[str, Any] | None = None
+
+    def check(self) -> None:
+        """Raises: SettingsError for what can't be had."""
+        if self.top_logprobs is not None and not self.logprobs:
+            raise SettingsError("top_logprobs needs logprobs", where="top_logprobs")
+        refuse_calls(self.tool_choice, where="tool_choice")
+        refuse_calls(self.function_call, where="function_call")
 
     def order(self, model: ServedModel, *, most_tokens: int) -> Order:
         """What is asked of a model. Raises: InputError, SettingsError."""
@@ -47,7 +56,7 @@ class ChatBody(Sampling):
         length = min(wanted or model.defaults.max_tokens, most_tokens)
         prompt = prompt_of(model, messages, max_tokens=length)
         form = self.response_format or ResponseFormat()
-        schema = (form.json_schema or {}).get("schema", {})
+        schema = (form.json_schema or {}).get("schema")
         grammar = grammar_of(model, form.type, schema, where="response_format")
         # A form has an end of its own, and line breaks, at which a turn may end, inside it.
         stops = () if grammar else prompt.stops
@@ -62,8 +71,7 @@ class ChatBody(Sampling):
 async def chat(body: ChatBody, request: Request) -> Response:
     """Write the model's turn; a model that knows no dialogue goes on with a transcript."""
     began, service = time.perf_counter(), service_in(request)
-    if body.top_logprobs is not None and not body.logprobs:
-        raise SettingsError("top_logprobs needs logprobs", where="top_logprobs")
+    body.check()
 
     def make_order(model: ServedModel) -> Order:
         return body.order(model, most_tokens=service.limits.most_tokens)

@@ -144,7 +144,7 @@ class _Echo:
             places = Places(model.tokenizer)
             scores = score_prompt(model, ids, num_alternatives)
             self.tokens = [
-                PlacedToken(decode([token]), places.next(token), score)
+                PlacedToken(token, decode([token]), places.next(token), score)
                 for token, score in zip(ids, scores, strict=True)
             ]
 
@@ -203,10 +203,10 @@ class _Result:
         logprobs = None
         if self._body.num_alternatives is not None:
             tokens += [
-                PlacedToken(score.text, places.next(score.token_id), score)
+                PlacedToken(score.token_id, score.text, places.next(score.token_id), score)
                 for score in piece.chosen
             ]
-            logprobs = completion_logprobs(tokens)
+            logprobs = completion_logprobs(tokens, self._writing.model.tokenizer.spellings)
         finish = piece.finish
         return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
@@ -230,7 +230,7 @@ async def _only_read(body: CompletionBody, request: Request) -> Response:
         finally:
             service.pool.give_back(model)
     service.metrics.prompt_tokens.inc(sum(map(len, prompts)))
-    is_scored = body.num_alternatives is not None
+    is_scored, spellings = body.num_alternatives is not None, model.tokenizer.spellings
     choices: list[dict[str, Any]] = []
     for number in range(len(prompts) * num_choices):
         echo = echoes[number // num_choices] if echoes else None
@@ -238,7 +238,9 @@ async def _only_read(body: CompletionBody, request: Request) -> Response:
             {
                 "index": number,
                 "text": echo.text if echo else "",
-                "logprobs": completion_logprobs(echo.tokens) if echo and is_scored else None,
+                "logprobs": completion_logprobs(echo.tokens, spellings)
+                if echo and is_scored
+                else None,
                 "finish_reason": "length",
             }
         )

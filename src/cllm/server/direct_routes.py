@@ -53,7 +53,9 @@ class DirectRoutes:
         try:
             data = await request.body()
             body = kind.model_validate_json(data)
-        except ValidationError:
+        except ValidationError as error:
+            if error.errors()[0]["type"] != "json_invalid":
+                scope = _announcing_json(scope)
             await self._app(scope, _beginning_with(data, receive), send)
             return
         except ClientDisconnect:
@@ -66,6 +68,12 @@ async def _response(endpoint: _Endpoint, body: BaseModel, request: Request) -> R
         return await endpoint(body=body, request=request)
     except (CllmError, ClientLeftError) as error:
         return answer(error)
+
+
+def _announcing_json(scope: Scope) -> Scope:
+    """The same request, its body announced as what it is."""
+    others = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
+    return {**scope, "headers": [*others, (b"content-type", b"application/json")]}
 
 
 def _beginning_with(data: bytes, receive: Receive) -> Receive:

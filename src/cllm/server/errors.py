@@ -104,10 +104,11 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
         _log.error("a request failed", exc_info=error)
         return 500, error_body(500, "the server failed; its log says how")
     status = status_of(error)
+    param = _param(error.where)
     code = {404: "not_found", 429: "server_busy"}.get(status)
-    return status, error_body(
-        status, error.message, param=_param(error.where), code=code, hint=error.hint
-    )
+    if status == 404 and param == "model":
+        code = "model_not_found"
+    return status, error_body(status, error.message, param=param, code=code, hint=error.hint)
 
 
 def _param(where: str | None) -> str | None:

@@ -11,6 +11,13 @@ from cllm.infer.constraints import Grammar
 from cllm.server.pool import ServedModel
 
 
+def refuse_calls(choice: str | Mapping[str, Any] | None, *, where: str) -> None:
+    """Raises: SettingsError where a call is demanded: a text would be no answer."""
+    if choice is not None and choice not in ("none", "auto"):
+        hint = "Leave it out, or ask for JSON of some form."
+        raise SettingsError("models here write text and call no tools", where=where, hint=hint)
+
+
 def grammar_of(
     model: ServedModel, kind: str, schema: Mapping[str, Any] | None, *, where: str
 ) -> Grammar | None:

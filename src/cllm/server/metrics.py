@@ -21,7 +21,15 @@ class Metrics:
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self.running = Gauge(
-            "cllm_requests_running", "Requests whose text is being written.", registry=registry
+            "cllm_requests_running",
+            "Requests that are being answered; those that wait for room, too.",
+            registry=registry,
+        )
+        self.texts_running = Gauge(
+            "cllm_texts_running", "Texts that are being written.", registry=registry
+        )
+        self.texts_waiting = Gauge(
+            "cllm_texts_waiting", "Texts that wait for room.", registry=registry
         )
         self.requests = Counter(
             "cllm_requests", "Requests for text.", ("endpoint", "outcome"), registry=registry

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import final
 
 from cllm.config import GenerateSettings, resolve
-from cllm.errors import CllmError, NotFoundError, SettingsError, StorageError
+from cllm.errors import (
+    CllmError,
+    InvalidNameError,
+    NotFoundError,
+    SettingsError,
+    StorageError,
+)
 from cllm.files import read_json
 from cllm.infer.passage import Drafting
 from cllm.infer.scheduler import BusyError, Scheduler
@@ -106,24 +112,25 @@ class Pool:
     def resolve(self, name: str | None) -> str:
         """The name of an existing model, from a name, an alias or nothing.
 
-        Raises: NotFoundError, InvalidNameError.
+        Raises: NotFoundError.
         """
         if not name or (name == ALIAS and not self.workspace.models.exists(ALIAS)):
             name = self.default_name()
         try:
             self.workspace.models.path(name)
-        except NotFoundError as error:
+        except (NotFoundError, InvalidNameError) as error:
             names = self.workspace.models.names()
             more = ", …" if len(names) > _MOST_LISTED else ""
             listed = f"There are: {', '.join(names[:_MOST_LISTED])}{more}."
             hint = listed if names else error.hint
-            raise NotFoundError(error.message, where="model", hint=hint) from None
+            message = f"there is no model named {name!r}"
+            raise NotFoundError(message, where="model", hint=hint) from None
         return name
 
     async def take(self, name: str | None) -> ServedModel:
         """An open model, which stays open until it is given back.
 
-        Raises: NotFoundError, InvalidNameError, IntegrityError, BusyError, SettingsError.
+        Raises: NotFoundError, IntegrityError, BusyError, SettingsError.
         """
         if name and (found := self._take_seen(name)) is not None:
             return found

@@ -1,4 +1,4 @@
-"""The page that a browser gets which is not let in: what happened, and what to do."""
+"""Pages that stand alone, for whoever is not let in or lost: what happened, and what to do."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ p{margin:0 0 16px}
 section{margin:24px 0;padding:16px 20px 4px;background:var(--card);border:1px solid var(--line);
 border-radius:10px}
 h2{margin:0 0 8px;font:600 1rem/1.3 var(--sans)}
+a{color:var(--accent);text-underline-offset:3px}
 code{padding:2px 7px;border-radius:6px;background:var(--sunk);font:.9em var(--mono);
 white-space:nowrap}
 """
@@ -54,6 +55,7 @@ _AGAIN = (
     "browser with a new link."
 )
 _KEPT = '<p class="soft">Models, conversations and trainings are all as you left them.</p>'
+_START = 'Go <a href="/">to the start</a>: everything is found from there.'
 # Title, what happened, what to do, and a last word, by the reason of a refusal.
 _WORDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "link": (
@@ -103,6 +105,17 @@ def refusal_page(refusal: Refusal, *, theme: str | None, is_app: bool) -> str:
     """The whole page; without a `theme` it is as the system's. Nothing of the request is in it."""
     reason = "cookie" if refusal.reason == "key" and is_app else refusal.reason
     title, happened, steps, last = _WORDS[reason]
+    return _page(title, happened, steps, last, theme)
+
+
+def unknown_page(*, theme: str | None) -> str:
+    """The whole page for an address that leads nowhere; `theme` as above."""
+    title = "There is no such page"
+    happened = "Nothing is at this address: it may be mistyped, or of an older version."
+    return _page(title, happened, (_START,), "", theme)
+
+
+def _page(title: str, happened: str, steps: tuple[str, ...], last: str, theme: str | None) -> str:
     told = "".join(f"<p>{step}</p>" for step in steps)
     chosen = f' data-theme="{escape(theme)}"' if theme else ""
     return (

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from cllm.errors import SettingsError
 from cllm.server.conversation import Message, plain_messages, prompt_of
-from cllm.server.forms import grammar_of
+from cllm.server.forms import grammar_of, refuse_calls
 from cllm.server.pool import ServedModel
 from cllm.server.requests import Asking, Sampling, new_id
 from cllm.server.streaming import STREAMED, EventStream, event
@@ -45,6 +45,7 @@ class ResponseBody(Sampling):
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     previous_response_id: str | None = None
     text: TextSettings | None = None
+    tool_choice: str | dict[str, Any] | None = None
 
     @property
     def form(self) -> TextFormat:
@@ -77,6 +78,7 @@ async def respond(body: ResponseBody, request: Request) -> Response:
     if body.previous_response_id:
         hint = "Send the whole conversation as input."
         raise SettingsError("responses are not kept", where="previous_response_id", hint=hint)
+    refuse_calls(body.tool_choice, where="tool_choice")
 
     def make_order(model: ServedModel) -> Order:
         return body.order(model, most_tokens=service.limits.most_tokens)

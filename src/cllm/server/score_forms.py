@@ -17,6 +17,7 @@ _LEAST = -9999.0
 class PlacedToken:
     """A token of a text: its score (None where nothing stands before it), and where it begins."""
 
+    token_id: int
     text: str
     offset: int
     score: TokenScore | None
@@ -39,25 +40,37 @@ class Places:
         return at
 
 
-def completion_logprobs(tokens: Sequence[PlacedToken]) -> dict[str, Any]:
-    """Of completions."""
+def completion_logprobs(
+    tokens: Sequence[PlacedToken], spellings: Sequence[bytes]
+) -> dict[str, Any]:
+    """Of completions; `spellings` of all tokens."""
     scores = [token.score for token in tokens]
     return {
-        "tokens": [token.text for token in tokens],
+        "tokens": [_name(token.text, token.token_id, spellings) for token in tokens],
         "token_logprobs": [score and _finite(score.log_probability) for score in scores],
-        "top_logprobs": [score and _by_text(score) for score in scores],
+        "top_logprobs": [score and _by_name(score, spellings) for score in scores],
         "text_offset": [token.offset for token in tokens],
     }
 
 
-def _by_text(score: TokenScore) -> dict[str, float]:
-    """The likeliest and the token itself, by their texts.
-
-    Of those that look alike, such as parts of a character, the likeliest stands.
-    """
-    known = {text: _finite(value) for _, text, value in reversed(score.alternatives)}
-    known.setdefault(score.text, _finite(score.log_probability))
+def _by_name(score: TokenScore, spellings: Sequence[bytes]) -> dict[str, float]:
+    """The likeliest and the token itself; of those with one name the likeliest stands."""
+    known = {
+        _name(text, token_id, spellings): _finite(value)
+        for token_id, text, value in reversed(score.alternatives)
+    }
+    known.setdefault(_name(score.text, score.token_id, spellings), _finite(score.log_probability))
     return known
+
+
+def _name(text: str, token_id: int, spellings: Sequence[bytes]) -> str:
+    """A token's text; of one that is no whole character its bytes, as OpenAI writes them."""
+    if "\ufffd" not in text or token_id >= len(spellings):
+        return text
+    spelling = spellings[token_id]
+    if spelling == text.encode():
+        return text
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelling)
 
 
 def chat_logprobs(scores: Sequence[TokenScore], spellings: Sequence[bytes]) -> dict[str, Any]:

@@ -81,6 +81,9 @@ def props(service: Served) -> dict[str, Any]:
 def metrics(service: Served) -> Response:
     """The server's figures, as Prometheus reads them."""
     loaded = service.pool.loaded()
+    counts = [model.scheduler.counts() for model in loaded]
+    service.metrics.texts_running.set(sum(going for going, _ in counts))
+    service.metrics.texts_waiting.set(sum(waiting for _, waiting in counts))
     service.metrics.models.set(len(loaded))
     service.metrics.model_bytes.set(sum(model.num_bytes for model in loaded))
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -136,8 +136,8 @@ class Writing:
         left = service.limits.most_seconds - (perf_counter() - began)
         self._timer = self._follower.loop.call_later(left, self._cancel)
         service.metrics.running.inc()
-        # Of several samples the prompt is read once.
-        self._num_prompt_tokens = sum(map(len, order.prompts))
+        # Of several samples the prompt is read once, of a long one the end alone.
+        self._num_prompt_tokens = sum(min(len(ids), model.context) for ids in order.prompts)
         service.metrics.prompt_tokens.inc(self._num_prompt_tokens)
 
     def finish_of(self, number: int) -> str:

@@ -38,7 +38,8 @@ class FolderStore(abc.ABC, Generic[R]):
     def path(self, name: str) -> Path:
         """The folder of that name. Raises: InvalidNameError, NotFoundError."""
         folder = self.root / check_name(name, self.what)
-        if not folder.is_dir():
+        # Damaged ones are there, folders that somebody else put there are not.
+        if not any((folder / file).is_file() for file in (self.marker, MANIFEST)):
             hint = nearest_names(name, self.names())
             raise NotFoundError(f"there is no {self.what} named {name!r}", hint=hint)
         return folder

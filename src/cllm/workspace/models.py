@@ -41,14 +41,15 @@ class ModelStore(FolderStore[ModelRecord]):
     def describe(self, name: str) -> ModelRecord:
         """What the folder's small files say of a model. Raises: NotFoundError."""
         folder = self.path(name)
-        config = _read_leniently(folder / "config.json")
+        marker = folder / self.marker
+        config = _read_leniently(marker)
         training = _read_leniently(folder / "training.json")
         figures = training | _table(training, "figures")
         return ModelRecord(
             name=name,
             path=folder,
             num_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
-            modified=(folder / self.marker).stat().st_mtime,
+            modified=(marker if marker.exists() else folder).stat().st_mtime,
             run=_text(figures.get("run") or figures.get("run_id")),
             num_parameters=_whole(figures.get("num_parameters")) or _weights(folder),
             vocab_size=_whole(config.get("vocab_size")),
