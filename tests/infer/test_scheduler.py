@@ -74,6 +74,27 @@ def test_who_comes_later_joins_between_tokens(serve):
     assert first.passage.ids == after(10, 50)
 
 
+def test_who_asks_for_many_leaves_room_to_others(serve):
+    """Of 8 slots one is left, and it goes to who has the fewest texts, not to who came first."""
+    scheduler, gate, decoder = serve(num_slots=8)
+    many = [
+        scheduler.submit([start, start], GenerateSettings(temperature=0, max_tokens=50), owner="many")
+        for start in range(1, 13)
+    ]
+    two = [scheduler.submit([start, start], GREEDY, owner="two") for start in (100, 101)]
+    one = scheduler.submit([120, 120], GREEDY)
+    gate.open()
+    for answer in (*many, *two, one):
+        answer.text()
+    begun = [ids[0] for _, ids in decoder.fed if len(ids) == 2]
+    # First come, first served would have begun them as the 13th to the 15th.
+    assert sum(start < 100 for start in begun[:8]) <= 7
+    assert max(begun.index(start) for start in (100, 101, 120)) <= 9
+    assert [start for start in begun if start < 100] == list(range(1, 13))
+    assert one.passage.ids == after(120)
+    assert [answer.passage.ids for answer in many] == [after(n, 50) for n in range(1, 13)]
+
+
 def test_pieces_come_while_the_text_is_written(serve):
     scheduler, gate, _ = serve(num_slots=1)
     answer = scheduler.submit([64], GREEDY)

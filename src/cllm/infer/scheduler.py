@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -16,6 +16,9 @@ from cllm.infer.constraints import Constraint
 from cllm.infer.passage import NO_DRAFTING, Drafting, Passage
 from cllm.infer.slots import Slots
 from cllm.text.tokenizers import Tokenizer
+
+# One slot of so many is never given to somebody who has all the rest.
+_LEFT_TO_OTHERS = 8
 
 
 class BusyError(CllmError):
@@ -41,9 +44,14 @@ class Answer:
     """
 
     def __init__(
-        self, scheduler: Scheduler, passage: Passage, on_news: Callable[[bool], None] | None
+        self,
+        scheduler: Scheduler,
+        passage: Passage,
+        on_news: Callable[[bool], None] | None,
+        owner: object,
     ) -> None:
         self.passage = passage
+        self.owner = self if owner is None else owner
         self.progress = Progress(0, 0, is_over=False)
         self._scheduler, self._on_news = scheduler, on_news
         # None is behind the last piece.
@@ -84,7 +92,9 @@ class Scheduler:
     """Serves at most `num_slots` texts at once and lets `most_waiting` others wait in turn.
 
     Its thread begins with the first text and sleeps while there is none. Texts join and leave
-    between tokens, and none depends on what else is written. To be closed, or used in `with`.
+    between tokens, and none depends on what else is written. Who asks for many at once leaves
+    some slots to others, and those who have the fewest texts going come first. To be closed, or
+    used in `with`.
     """
 
     def __init__(self, slots: Slots, tokenizer: Tokenizer, *, most_waiting: int = 64) -> None:
@@ -94,6 +104,8 @@ class Scheduler:
         self._going: dict[int, Answer] = {}
         self._changed = threading.Condition()
         self._is_closed = False
+        num_slots = slots.decoder.num_slots
+        self._most_of_one = num_slots - num_slots // _LEFT_TO_OTHERS
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Scheduler:
@@ -112,8 +124,12 @@ class Scheduler:
         num_alternatives: int | None = None,
         drafting: Drafting = NO_DRAFTING,
         on_news: Callable[[bool], None] | None = None,
+        owner: object = None,
     ) -> Answer:
-        """Ask for a text; returns at once (see `Answer`). Raises: SettingsError, BusyError."""
+        """Ask for a text; returns at once (see `Answer`).
+
+        Texts with the same `owner` share their turns. Raises: SettingsError, BusyError.
+        """
         passage = Passage(
             self._slots.decoder,
             self._tokenizer,
@@ -124,7 +140,7 @@ class Scheduler:
             num_alternatives=num_alternatives,
             drafting=drafting,
         )
-        answer = Answer(self, passage, on_news)
+        answer = Answer(self, passage, on_news, owner)
         with self._changed:
             if self._is_closed:
                 raise BusyError("no more texts are written here")
@@ -178,22 +194,30 @@ class Scheduler:
             self._step()
 
     def _admit(self) -> None:
-        """Let those join who waited longest."""
+        """Let those join whose turn it is."""
         while True:
             with self._changed:
-                if not self._waiting:
-                    return
-                answer = self._waiting[0]
+                answer = self._next()
+            if answer is None:
+                return
             # Without the lock: slots may be in use elsewhere, and nobody who asks waits for that.
             if not self._batch.add(answer.passage):
                 return
             with self._changed:
                 is_wanted = answer.passage.finish is None
                 if is_wanted:
-                    self._waiting.popleft()
+                    self._waiting.remove(answer)
                     self._going[id(answer.passage)] = answer
             if not is_wanted:
                 self._batch.remove(answer.passage)
+
+    def _next(self) -> Answer | None:
+        """Whose owner has the fewest texts going, of several the one who waited longest."""
+        nums = Counter(id(answer.owner) for answer in self._going.values())
+        first = min(self._waiting, key=lambda answer: nums[id(answer.owner)], default=None)
+        if first is None or nums[id(first.owner)] >= self._most_of_one:
+            return None
+        return first
 
     def _step(self) -> None:
         try:

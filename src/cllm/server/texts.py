@@ -17,7 +17,7 @@ from cllm.infer.passage import TokenScore, prompt_tokens
 from cllm.infer.scheduler import Answer, Progress
 from cllm.server.limits import Limits
 from cllm.server.metrics import Metrics
-from cllm.server.news import News
+from cllm.server.news import Follower, News
 from cllm.server.pool import Pool, ServedModel
 from cllm.server.streaming import watching
 from cllm.text.clean import clean_text
@@ -124,8 +124,7 @@ class Writing:
         try:
             for prompt in order.prompts:
                 for sample in range(order.num_samples):
-                    note = self._follower.note
-                    self.answers.append(_submit(model, prompt, order, sample, note))
+                    self.answers.append(_submit(model, prompt, order, sample, self._follower))
         except BaseException as error:
             is_theirs = isinstance(error, CllmError)
             service.metrics.requests.labels(endpoint, "refused" if is_theirs else "failed").inc()
@@ -267,7 +266,7 @@ def _submit(
     prompt: Sequence[int],
     order: Order,
     sample: int,
-    on_news: Callable[[bool], None],
+    follower: Follower,
 ) -> Answer:
     constraint: Constraint | None = order.grammar.begin() if order.grammar else None
     return model.scheduler.submit(
@@ -277,5 +276,6 @@ def _submit(
         constraint=constraint,
         num_alternatives=order.num_alternatives,
         drafting=model.drafting,
-        on_news=on_news,
+        on_news=follower.note,
+        owner=follower,
     )
