@@ -1,28 +1,33 @@
 """Chat and Write without a browser: what is kept, what a model is asked, how it is drawn."""
 
+import asyncio
 import html
 import json
 import math
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nicegui import Client, core, ui
 from tests.web.conftest import make_model
 
 from cllm.config import GenerateSettings
 from cllm.errors import InputError, NotFoundError, SettingsError
 from cllm.jobs.beam import BeamNode, BeamResult, BeamText
 from cllm.web.beam_dialog import tree_options
+from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk, as_shown, as_turns, still_there
 from cllm.web.running import RunningText
-from cllm.web.sampling_panel import CONTROLS, MORE_CONTROLS, PRESETS
+from cllm.web.sampling_panel import CONTROLS, MORE_CONTROLS, PRESETS, KeptSettings
 from cllm.web.token_text import TokenFact, segments, tokens_html
 from cllm.web.writers import Writers, settings_of
-from cllm.workspace.conversations import Message
+from cllm.workspace.conversations import ConversationStore, Message
 from cllm.workspace.workspace import Workspace
 
 
@@ -271,6 +276,63 @@ def test_settings_of_a_conversation_are_those_of_generate() -> None:
         settings_of(values)
 
 
+def delayed(patch: pytest.MonkeyPatch, name: str, *, is_before: bool) -> threading.Event:
+    """Let the first call of a store's method wait until it is let go on, or for half a second."""
+    go, method = threading.Event(), getattr(ConversationStore, name)
+    calls: list[str] = []
+
+    def slow(self: ConversationStore, *args: Any, **named: Any) -> Any:
+        calls.append(name)
+        is_first = len(calls) == 1
+        if is_first and is_before:
+            go.wait(0.5)
+        found = method(self, *args, **named)
+        if is_first and not is_before:
+            go.wait(0.5)
+        return found
+
+    patch.setattr(ConversationStore, name, slow)
+    return go
+
+
+def test_of_two_changes_of_the_settings_the_later_stays(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, held = desk.workspace.conversations, begun(desk, "chat")
+    go = delayed(monkeypatch, "change", is_before=True)
+
+    async def change() -> None:
+        kept = KeptSettings(store, held)
+        first = asyncio.create_task(kept.keep({"temperature": 0.2}))
+        await asyncio.sleep(0.1)
+        await kept.keep({"temperature": 1.5})
+        go.set()
+        await first
+
+    asyncio.run(change())
+    assert store.get(held).settings == {"temperature": 1.5}
+
+
+def test_settings_changed_while_a_conversation_is_made_are_its_own(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = desk.workspace.conversations
+    go = delayed(monkeypatch, "create", is_before=False)
+
+    async def change() -> str:
+        kept = KeptSettings(store, None, {"temperature": 0.2})
+        making = asyncio.create_task(kept.create("talk", "chat"))
+        await asyncio.sleep(0.1)
+        changing = asyncio.create_task(kept.keep({"temperature": 1.5}))
+        await asyncio.sleep(0.1)
+        go.set()
+        await changing
+        return (await making).id
+
+    held = store.get(asyncio.run(change()))
+    assert (held.model, held.mode, held.settings) == ("talk", "chat", {"temperature": 1.5})
+
+
 def message(text: str, role: str = "document", number: int = 1) -> Message:
     return Message(number, "c", None, role, text, None, None, {}, 0.0)  # type: ignore[arg-type]
 
@@ -374,6 +436,33 @@ def test_an_error_while_a_text_is_written_is_told_and_what_came_is_kept() -> Non
     assert (text.text, saved[-1], ended) == ("It", "It", [True])
     assert text.error is not None
     assert text.error.message == "the form can't be met"
+
+
+def test_a_list_shows_what_was_read_last(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = desk.workspace.conversations
+    old = store.create(title="The mill", mode="write").id
+    go = delayed(monkeypatch, "list", is_before=False)
+
+    async def choose(_: str | None) -> None: ...
+
+    # Restored afterwards: the app's own loop, of which there is none here.
+    monkeypatch.setattr(core, "loop", None)
+
+    async def look() -> str:
+        core.loop = asyncio.get_running_loop()
+        with Client(ui.page("/list"), request=None) as client:
+            shown = ConversationList(desk, "write", choose)
+            shown.build()
+            slow = asyncio.create_task(shown.load())
+            await asyncio.sleep(0.1)
+            store.change(old, title="The old mill")
+            await shown.load()
+            go.set()
+            await slow
+            lines = client.content.descendants()
+            return "".join(part.content for part in lines if isinstance(part, ui.html))
+
+    assert "The old mill" in asyncio.run(look())
 
 
 def test_the_way_to_the_best_text_stands_out_in_the_tree() -> None:

@@ -1,17 +1,22 @@
 """Look inside: what lies near a token, what gates learned, and the vocabulary on a spiral."""
 
+import asyncio
 import math
 import re
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nicegui import Client, ui
 from playwright.sync_api import Page, expect
+from starlette.requests import Request
 from tests.random_models import random_weights
 from tests.web.conftest import WIDTHS, App, is_within_width, serious
 
@@ -28,8 +33,10 @@ from cllm.model import ModelSpec, save_model
 from cllm.model.mechanisms.gamma import Gamma
 from cllm.model.mechanisms.schumann import Schumann
 from cllm.text.tokenizers import train_tokenizer
-from cllm.web.inside_reading import framed
-from cllm.web.inside_spirals import options
+from cllm.web import inside_spirals, inside_words
+from cllm.web.inside_reading import ReadingView, framed
+from cllm.web.inside_spirals import SpiralsView, options
+from cllm.web.inside_words import NeighboursView
 from cllm.web.writers import OpenWriter, Writers
 from cllm.workspace.workspace import Workspace
 
@@ -310,6 +317,89 @@ def test_where_too_few_slots_are_free_a_search_says_so(
         more = BeamSettings(beams=slots.decoder.num_slots, max_tokens=2)
         found = writer.find_beams("The", GenerateSettings(), more, home=workspace.home)
         assert len(found.samples) > 0
+
+
+# Two questions at once
+
+
+class Slow:
+    """Some work whose first call ends only after the second one."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, place: object, name: str) -> None:
+        work = getattr(place, name)
+        self.is_asked, self._is_done = threading.Event(), threading.Event()
+
+        def do(*args: Any, **named: Any) -> Any:
+            is_first = not self.is_asked.is_set()
+            self.is_asked.set()
+            found = work(*args, **named)
+            if is_first:
+                self._is_done.wait(30)
+            return found
+
+        patch.setattr(place, name, do)
+
+    def shown(self, build: Callable[[], None], first: Any, second: Any) -> list[ui.element]:
+        """What stands on a page after both answers have come, as no browser shows it."""
+
+        async def ask() -> list[ui.element]:
+            request = Request({"type": "http", "path": "/inside", "headers": []})
+            with Client(ui.page("/inside"), request=request) as client:
+                build()
+                slow = asyncio.create_task(first())
+                await asyncio.to_thread(self.is_asked.wait, 30)
+                await second()
+                self._is_done.set()
+                await slow
+                return list(client.content.descendants())
+
+        return asyncio.run(ask())
+
+
+def test_of_two_readings_the_later_is_shown_and_kept(
+    workspace: Workspace, writers: Writers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, told = Slow(monkeypatch, OpenWriter, "inspect"), list[str]()
+    view = ReadingView(writers, "plain", lambda: told.append(view.text), text="The river ran")
+
+    async def second() -> None:
+        view.text = "The mill stood"
+        await view.read()
+
+    parts = slow.shown(view.build, view.read, second)
+    assert view.found is not None
+    assert (view.found.text, told) == ("The mill stood", ["The mill stood"])
+    frames = [part.props["srcdoc"] for part in parts if part.tag == "iframe"]
+    assert frames == [framed(view.found)]
+
+
+def test_of_two_words_the_later_is_shown(
+    workspace: Workspace, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(monkeypatch, inside_words, "nearest_tokens")
+    view = NeighboursView(workspace, "plain", " river")
+
+    async def second() -> None:
+        view.word = " mill"
+        await view.look()
+
+    parts = slow.shown(view.build, view.look, second)
+    told = [part.content for part in parts if isinstance(part, ui.html)]
+    assert [title for title in told if title.startswith("Nearest")] == ["Nearest to ␣mill"]
+
+
+def test_of_two_spirals_the_later_is_shown(
+    workspace: Workspace, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(monkeypatch, inside_spirals, "known_spiral")
+    found, _ = inspect("plain", "The river ran", workspace=workspace, threads=1)
+    view = SpiralsView(workspace, lambda: found)
+    parts = slow.shown(view.build, view.draw, lambda: view._set("_spiral", "ulam"))
+    [drawn] = [part for part in parts if isinstance(part, ui.echart)]
+    assert drawn.props["aria-label"] == "ulam spiral of 290 tokens"
+    points = drawn.options["series"][0]["data"]
+    # OEIS A174344 and A274923.
+    assert [point["value"][:2] for point in points[:4]] == [[0, 0], [1, 0], [1, 1], [0, 1]]
 
 
 # In a browser

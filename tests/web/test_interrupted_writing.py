@@ -204,6 +204,7 @@ def test_two_windows_on_a_text_keep_the_words_of_both(
 ) -> None:
     opened(page, "/write")
     typed(page, app_home, "The river ran")
+    page.wait_for_url("**/write?conversation=*")
     opened(other, page.url)
     expect(sheet(other)).to_have_value("The river ran")
     typed(page, app_home, "The river rose")
@@ -279,3 +280,18 @@ def test_an_edited_message_outlives_a_reply_that_is_being_written(page: Page, ot
     expect(page.locator(".cllm-said")).to_have_count(1)
     expect(page.locator(".cllm-said")).to_have_text("How is the old owl?")
     page.get_by_label("Stop", exact=True).click()
+
+
+def test_deleting_a_chat_stops_its_reply_and_undo_has_what_was_written(page: Page) -> None:
+    opened(page, "/chat", "long")
+    say(page, "Where is the heron?")
+    expect(page.locator(".is-assistant .cllm-text")).to_contain_text(re.compile(r"\S"))
+    delete(page, "Where is the heron?")
+    # Of the text that was stopped for this, nobody is told.
+    expect(page.get_by_text("Say something to long")).to_be_visible()
+    expect(page.locator(".q-notification")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    page.locator(".cllm-list-title", has_text="Where is the heron?").click()
+    expect(page.locator(".is-assistant")).to_contain_text("stopped")
+    expect(page.locator(".is-assistant .cllm-text")).to_contain_text(re.compile(r"\S"))
+    expect(page.get_by_label("Stop", exact=True)).to_have_count(0)

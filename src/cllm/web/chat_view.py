@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from nicegui import ui
 
@@ -13,7 +13,7 @@ from cllm.errors import CllmError
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk
 from cllm.web.layout import Loading, error_card, telling
-from cllm.web.sampling_panel import SamplingPanel
+from cllm.web.sampling_panel import KeptSettings, SamplingPanel
 from cllm.web.transcript import Actions, Transcript
 from cllm.web.writing_frame import WritingFrame, starting_settings
 
@@ -35,14 +35,14 @@ class ChatView:
         self, desk: Desk, model: Callable[[], str | None], conversation: str | None = None
     ) -> None:
         self._desk, self._model, self._conversation = desk, model, conversation
-        self._settings: dict[str, Any] = {}
+        self._settings = KeptSettings(desk.workspace.conversations)
         self._field: ui.textarea | None = None
         self._frame = WritingFrame()
         # None while the model is being loaded, and where that failed.
         self._is_chat: bool | None = None
         self._problem: CllmError | None = None
         self._seen_model: str | None = None
-        self._list = ConversationList(desk.workspace, "chat", self.open, chosen=conversation)
+        self._list = ConversationList(desk, "chat", self.open, chosen=conversation)
         # What begins a reply comes one after the other: opening a model may take a moment.
         self._one_at_a_time = asyncio.Lock()
         self._transcript = Transcript(
@@ -72,25 +72,24 @@ class ChatView:
     async def open(self, conversation: str | None) -> None:
         """Show another conversation, or a new one."""
         self._conversation = conversation
-        held = None
+        store, held = self._desk.workspace.conversations, None
         if conversation is not None:
             try:
-                held = await asyncio.to_thread(self._desk.workspace.conversations.get, conversation)
+                held = await asyncio.to_thread(store.get, conversation)
             except CllmError as error:
                 ui.notify(error.message, type="warning")
                 self._conversation = None
         await self._transcript.load(self._conversation)
         if held is None:
-            self._settings = await asyncio.to_thread(
-                starting_settings, self._desk.workspace, self._model()
-            )
+            values = await asyncio.to_thread(starting_settings, self._desk.workspace, self._model())
         else:
-            self._settings = dict(held.settings)
+            values = held.settings
+        self._settings = KeptSettings(store, self._conversation, values)
         self._frame.title.set_text(held.title if held is not None and held.title else "New chat")
         self._panel_place.clear()
         with self._panel_place:
             self._frame.panel_head()
-            SamplingPanel(self._settings, self._keep_settings)
+            SamplingPanel(self._settings)
         ui.navigate.history.replace(
             f"/chat?conversation={self._conversation}" if self._conversation else "/chat"
         )
@@ -260,13 +259,10 @@ class ChatView:
     async def _ensure(self, model: str) -> str:
         """The conversation's id, made if it is a new one."""
         if self._conversation is None:
-            made = await asyncio.to_thread(
-                self._desk.workspace.conversations.create,
-                model=model,
-                mode="chat",
-                settings=self._settings,
-            )
-            if self._conversation is not None:  # Another was opened in the meantime.
+            settings = self._settings
+            made = await settings.create(model, "chat")
+            # Another was opened in the meantime.
+            if self._conversation is not None or self._settings is not settings:
                 return made.id
             self._conversation = made.id
             ui.navigate.history.replace(f"/chat?conversation={made.id}")
@@ -284,10 +280,3 @@ class ChatView:
         held = await asyncio.to_thread(self._desk.workspace.conversations.get, self._conversation)
         self._frame.title.set_text(held.title or "New chat")
         await self._list.choose(self._conversation)
-
-    async def _keep_settings(self, values: dict[str, Any]) -> None:
-        self._settings = values
-        if self._conversation is not None:
-            store = self._desk.workspace.conversations
-            with telling(self._frame.root):
-                await asyncio.to_thread(store.change, self._conversation, settings=values)

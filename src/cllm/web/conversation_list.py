@@ -15,10 +15,10 @@ from cllm.errors import CllmError
 from cllm.web.layout import notify_error, telling
 from cllm.web.shared_menu import SharedMenu
 from cllm.web.undo import offer_undo
-from cllm.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from cllm.jobs.conversations import Form
+    from cllm.web.desk import Desk
     from cllm.workspace.conversations import ConversationEntry, Mode
 
 PAGE = 50
@@ -47,15 +47,16 @@ class ConversationList:
     """
 
     def __init__(
-        self, workspace: Workspace, mode: Mode, on_choose: OnChoose, *, chosen: str | None = None
+        self, desk: Desk, mode: Mode, on_choose: OnChoose, *, chosen: str | None = None
     ) -> None:
         self.chosen = chosen
         # The entry whose menu was used may be gone by then.
         self._client = ui.context.client
-        self._workspace, self._mode, self._on_choose = workspace, mode, on_choose
+        self._desk, self._workspace = desk, desk.workspace
+        self._mode, self._on_choose = mode, on_choose
         self._search, self._shown = "", PAGE
         self._entries: list[ConversationEntry] = []
-        self._total = 0
+        self._total, self._num_loads = 0, 0
 
     def build(self) -> None:
         """Draw it; `load` fills it."""
@@ -76,15 +77,18 @@ class ConversationList:
         self._menu = SharedMenu()
 
     async def load(self) -> None:
-        """Read the list anew."""
+        """Read the list anew; what comes after a later look is no longer shown."""
+        self._num_loads += 1
+        asked = self._num_loads
         page = await asyncio.to_thread(
             self._workspace.conversations.list,
             search=self._search,
             mode=self._mode,
             limit=self._shown,
         )
-        self._entries, self._total = page.items, page.total
-        self._items.refresh()
+        if asked == self._num_loads:
+            self._entries, self._total = page.items, page.total
+            self._items.refresh()
 
     async def choose(self, conversation: str | None) -> None:
         """Mark another one as the one shown."""
@@ -167,9 +171,10 @@ class ConversationList:
             await self.load()
 
         with telling(self._client.content):
-            await asyncio.to_thread(store.delete, conversation)
+            # First: a text that is stopped for this is not looked at once more.
             if conversation == self.chosen:
                 await self._on_choose(None)
+            await asyncio.to_thread(self._desk.delete, conversation)
             offer_undo(self._client, f"“{title}” was deleted.", bring_back)
         await self.load()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast, final, runtime_checkable
 
 from nicegui import app
@@ -54,6 +55,7 @@ class Desk:
         self.texts = RunningTexts()
         # Two windows may keep the same document at once; each is to see what the other did.
         self._keeping = threading.Lock()
+        self._beginning: dict[str, threading.Lock] = {}
 
     def say(
         self, conversation: str, model: str, text: str, *, beside: Message | None = None
@@ -67,13 +69,15 @@ class Desk:
             raise InputError("there is nothing to answer", hint="Write something first.")
         settings = self._ready(conversation, model)
         store = self.workspace.conversations
-        store.add(conversation, "user", said, beside=None if beside is None else beside.id)
-        return self._write(conversation, model, settings)
+        with self._alone(conversation):
+            store.add(conversation, "user", said, beside=None if beside is None else beside.id)
+            return self._write(conversation, model, settings)
 
     def answer(self, conversation: str, model: str, *, beside: Message | None = None) -> Message:
         """A reply to what was said last, or another one beside a reply. Raises: as `say`."""
         settings = self._ready(conversation, model)
-        return self._write(conversation, model, settings, beside=beside)
+        with self._alone(conversation):
+            return self._write(conversation, model, settings, beside=beside)
 
     def keep(self, conversation: str, text: str, *, seen: Message | None) -> Message | None:
         """Keep a document as the person left it; returns its last passage, None if it has none.
@@ -105,8 +109,18 @@ class Desk:
         Raises: as `say`, without InputError.
         """
         settings = self._ready(conversation, model)
-        self.keep(conversation, text, seen=seen)
-        return self._write(conversation, model, settings)
+        with self._alone(conversation):
+            self.keep(conversation, text, seen=seen)
+            return self._write(conversation, model, settings)
+
+    def delete(self, conversation: str) -> None:
+        """Delete it; a text that is being written in it is stopped, and kept as far as it came.
+
+        Raises: NotFoundError, StorageError.
+        """
+        with self._lock_of(conversation):
+            self.texts.end(conversation)
+            self.workspace.conversations.delete(conversation)
 
     def document(self, conversation: str) -> str:
         """The text of a document."""
@@ -132,11 +146,25 @@ class Desk:
         if taken is not None:
             store.select(conversation, taken)
 
+    def _lock_of(self, conversation: str) -> threading.Lock:
+        return self._beginning.setdefault(conversation, threading.Lock())
+
+    @contextlib.contextmanager
+    def _alone(self, conversation: str) -> Iterator[None]:
+        """Let one text begin in a conversation: of two windows the second is refused."""
+        with self._lock_of(conversation):
+            self._see_none_written(self.workspace.conversations.get(conversation))
+            yield
+
+    def _see_none_written(self, held: Conversation) -> None:
+        if held.leaf is not None and self.texts.get(held.leaf) is not None:
+            raise InputError("the last text is still being written", hint="Stop it first.")
+
     def _ready(self, conversation: str, model: str) -> GenerateSettings:
         """Everything that can be refused, before anything is changed."""
         held = self.workspace.conversations.get(conversation)
-        if held.leaf is not None and self.texts.get(held.leaf) is not None:
-            raise InputError("the last text is still being written", hint="Stop it first.")
+        # Before a model is opened, which takes a while; once more when the text begins.
+        self._see_none_written(held)
         settings = settings_of(held.settings)
         if held.settings.get("new_seed", True):
             settings = settings.model_copy(update={"seed": random.randrange(_LARGEST_SEED)})
@@ -161,7 +189,8 @@ class Desk:
         shades = bool(held.settings.get("shades", True))
         writer = self.writers.take(model)
         unseen = 0
-        try:
+        with contextlib.ExitStack() as otherwise:
+            otherwise.callback(self.writers.give_back, writer)
             if held.mode == "chat":
                 branch, unread = self._turns(conversation, writer.context, beside)
                 answer, dropped = writer.reply(as_turns(branch), settings, shades=shades)
@@ -169,27 +198,27 @@ class Desk:
             else:
                 branch = self._above(conversation, beside, None)
                 answer = writer.go_on(document_of(branch), settings, shades=shades)
-        except BaseException:
-            self.writers.give_back(writer)
-            raise
-        details: dict[str, Any] = {"model": writer.name, "seed": settings.seed}
-        details["windowed"] = answer.passage.windowed
-        if unseen:
-            details["unseen"] = unseen
-        message = store.add(
-            conversation,
-            "assistant",
-            "",
-            beside=None if beside is None else beside.id,
-            details=details,
-        )
-        running = RunningText(
-            answer,
-            lambda text: self._save(conversation, message.id, text),
-            lambda: self.writers.give_back(writer),
-            is_reply=held.mode == "chat",
-        )
-        self.texts.add(message.id, running)
+            otherwise.callback(answer.cancel)
+            details: dict[str, Any] = {"model": writer.name, "seed": settings.seed}
+            details["windowed"] = answer.passage.windowed
+            if unseen:
+                details["unseen"] = unseen
+            message = store.add(
+                conversation,
+                "assistant",
+                "",
+                beside=None if beside is None else beside.id,
+                details=details,
+            )
+            running = RunningText(
+                answer,
+                lambda text: self._save(conversation, message.id, text),
+                lambda: self.writers.give_back(writer),
+                is_reply=held.mode == "chat",
+            )
+            self.texts.add(conversation, message.id, running)
+            # From here on the text itself gives the model back.
+            otherwise.pop_all()
         self._name(held, branch)
         return message
 

@@ -49,7 +49,6 @@ class ReadingView:
         self.found: Inspection | None = None
         self.text, self.window = text, 1
         self._writers, self._model, self._on_found = writers, model, on_found
-        self._notice: str | None = None
 
     def build(self) -> None:
         """Draw the text field and the place of what comes of it."""
@@ -60,36 +59,36 @@ class ReadingView:
         self._place = ui.element("div").classes("cllm-reading")
 
     async def read(self, _: object = None, *, window: int = 1) -> None:
-        """Let the model read the text."""
+        """Let the model read the text; of two readings the later one is shown."""
         self.window = window
         self._place.clear()
         with self._place:
-            Loading(f"{self._model} is reading …")
+            loading = Loading(f"{self._model} is reading …")
         try:
-            self.found = await asyncio.to_thread(self._inspect, window)
+            found, notice = await asyncio.to_thread(self._inspect, self.text, window)
         except CllmError as error:
-            self.found = None
-            # The page may show another model by now.
-            if not self._place.is_deleted:
+            if not loading.is_deleted:
+                self.found = None
                 self._place.clear()
                 with self._place:
                     error_card(error)
             return
-        if not self._place.is_deleted:
-            self._show(self.found)
-            self._on_found()
+        # It was asked again, or the page shows another model by now.
+        if loading.is_deleted:
+            return
+        self.found = found
+        self._show(found, notice)
+        self._on_found()
 
-    def _inspect(self, window: int) -> Inspection:
+    def _inspect(self, text: str, window: int) -> tuple[Inspection, str | None]:
         with self._writers.using(self._model) as writer:
-            self._notice = writer.notice
-            found: Inspection = writer.inspect(self.text, window=window)
-        return found
+            return writer.inspect(text, window=window), writer.notice
 
-    def _show(self, found: Inspection) -> None:
+    def _show(self, found: Inspection, notice: str | None) -> None:
         self._place.clear()
         with self._place:
-            if self._notice:
-                ui.label(self._notice).classes("cllm-hint")
+            if notice:
+                ui.label(notice).classes("cllm-hint")
             with ui.element("div").classes("cllm-flow"):
                 if found.num_windows > 1:
                     ui.label("Part of the text that is laid open").classes("cllm-hint")

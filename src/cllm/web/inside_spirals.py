@@ -72,15 +72,19 @@ class SpiralsView:
                 ui.label("Let the model read a text first.").classes("cllm-soft")
             return
         with self._place:
-            Loading("Winding …")
+            loading = Loading("Winding …")
         try:
             known = await asyncio.to_thread(
                 known_spiral, self._workspace, found, spiral=self._spiral, colour=self._colour
             )
         except CllmError as error:
-            self._place.clear()
-            with self._place:
-                error_card(error)
+            if not loading.is_deleted:
+                self._place.clear()
+                with self._place:
+                    error_card(error)
+            return
+        # Another one was asked for, or the page shows another model by now.
+        if loading.is_deleted:
             return
         self._place.clear()
         with self._place:

@@ -199,16 +199,22 @@ def _question(label: str, holder: object, ask: Callable[..., Any]) -> ui.element
 
 
 async def _answer(place: ui.element, find: Callable[[], T]) -> T | None:
-    """What `find` finds, in a thread; what is wrong is shown in the place."""
+    """What `find` finds, in a thread; what is wrong is shown in the place.
+
+    None, too, where the place was asked for something else meanwhile.
+    """
     place.clear()
     with place:
-        Loading("Looking …")
+        loading = Loading("Looking …")
     try:
         found = await asyncio.to_thread(find)
     except CllmError as error:
-        place.clear()
-        with place:
-            error_card(error)
+        if not loading.is_deleted:
+            place.clear()
+            with place:
+                error_card(error)
+        return None
+    if loading.is_deleted:
         return None
     place.clear()
     return found

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from nicegui import background_tasks, ui
 
 from cllm.config import GenerateSettings
+from cllm.web.layout import telling
 
-OnChange = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
+if TYPE_CHECKING:
+    from cllm.workspace.conversations import Conversation, ConversationStore, Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +122,51 @@ _CHOOSING = (
 
 
 @final
-class SamplingPanel:
-    """The controls over some settings; `on_change` gets all that differ from the defaults.
+class KeptSettings:
+    """The settings of one conversation, or of a new one: the newest is what stays.
 
-    `values` holds GenerateSettings' names, and `new_seed` (draw another seed each time) and
-    `shades` (keep every token's probability).
+    `values` holds GenerateSettings' names where they differ from the defaults, and `new_seed`
+    (draw another seed each time) and `shades` (keep every token's probability).
     """
 
-    def __init__(self, values: Mapping[str, Any], on_change: OnChange) -> None:
-        self.values: dict[str, Any] = dict(values)
-        self._on_change = on_change
+    def __init__(
+        self,
+        store: ConversationStore,
+        conversation: str | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.values: dict[str, Any] = dict(values or {})
+        self._store, self._conversation = store, conversation
+        # Two threads might write in another order than that of the changes.
+        self._one_at_a_time = asyncio.Lock()
+
+    async def keep(self, values: Mapping[str, Any]) -> None:
+        """Change them, and keep what they are by then. Raises: NotFoundError, StorageError."""
+        self.values = dict(values)
+        async with self._one_at_a_time:
+            if self._conversation is not None:
+                await asyncio.to_thread(
+                    self._store.change, self._conversation, settings=self.values
+                )
+
+    async def create(self, model: str | None, mode: Mode) -> Conversation:
+        """A conversation with them; what is changed later is kept in it. Raises: StorageError."""
+        async with self._one_at_a_time:
+            made = await asyncio.to_thread(
+                self._store.create, model=model, mode=mode, settings=self.values
+            )
+            self._conversation = made.id
+        return made
+
+
+@final
+class SamplingPanel:
+    """The controls over the settings of a conversation."""
+
+    def __init__(self, settings: KeptSettings) -> None:
+        self.values: dict[str, Any] = dict(settings.values)
+        self._settings = settings
+        self._client = ui.context.client
         self._buttons: dict[str, ui.button] = {}
         self._sliders: dict[Control, ui.slider] = {}
         self._body()
@@ -277,7 +315,12 @@ class SamplingPanel:
 
     def _changed(self) -> None:
         self._mark_preset()
-        background_tasks.create(self._on_change(dict(self.values)))
+        background_tasks.create(self._keep(dict(self.values)))
+
+    async def _keep(self, values: Mapping[str, Any]) -> None:
+        # Another conversation may be shown by the time that this one is refused.
+        with telling(self._client.content):
+            await self._settings.keep(values)
 
 
 def _shown(line: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 from nicegui import ui
@@ -15,7 +15,7 @@ from cllm.web.desk import Desk, as_shown, sound
 from cllm.web.layout import notify_error, telling
 from cllm.web.paper import Paper
 from cllm.web.running import LOOK_S, RunningText
-from cllm.web.sampling_panel import SamplingPanel
+from cllm.web.sampling_panel import KeptSettings, SamplingPanel
 from cllm.web.token_text import Segment, TokenFact, segments
 from cllm.web.transcript import figures, told
 from cllm.web.writing_frame import WritingFrame, starting_settings
@@ -30,7 +30,7 @@ class WriteView:
         self, desk: Desk, model: Callable[[], str | None], conversation: str | None = None
     ) -> None:
         self._desk, self._model, self._conversation = desk, model, conversation
-        self._settings: dict[str, Any] = {}
+        self._settings = KeptSettings(desk.workspace.conversations)
         self._frame = WritingFrame()
         self._running: RunningText | None = None
         self._look: ui.timer | None = None
@@ -41,7 +41,7 @@ class WriteView:
         # Another text is opened between two such steps, never within one.
         self._one_at_a_time = asyncio.Lock()
         self._seen_model = model()
-        self._list = ConversationList(desk.workspace, "write", self.open, chosen=conversation)
+        self._list = ConversationList(desk, "write", self.open, chosen=conversation)
 
     async def build(self) -> None:
         """Draw it and read what is shown."""
@@ -72,11 +72,12 @@ class WriteView:
         self._conversation, self._last = conversation, None
         parts: list[Segment] = []
         title, running = "New text", None
+        store = self._desk.workspace.conversations
+        values: Mapping[str, Any] = {}
         if conversation is not None:
             try:
-                store = self._desk.workspace.conversations
                 held = await asyncio.to_thread(store.get, conversation)
-                self._settings, title = dict(held.settings), held.title or "Untitled"
+                values, title = held.settings, held.title or "Untitled"
                 running = None if held.leaf is None else self._desk.texts.get(held.leaf)
                 parts = await self._read(but=None if running is None else held.leaf)
             except CllmError as error:
@@ -84,14 +85,15 @@ class WriteView:
                 self._conversation, running = None, None
         if self._conversation is None:
             workspace = self._desk.workspace
-            self._settings = await asyncio.to_thread(starting_settings, workspace, self._model())
+            values = await asyncio.to_thread(starting_settings, workspace, self._model())
         if parts or not is_first:
             self._paper.show(parts)
         self._frame.title.set_text(title)
+        self._settings = KeptSettings(store, self._conversation, values)
         self._panel_place.clear()
         with self._panel_place:
             self._frame.panel_head()
-            SamplingPanel(self._settings, self._keep_settings)
+            SamplingPanel(self._settings)
         address = f"/write?conversation={self._conversation}" if self._conversation else "/write"
         ui.navigate.history.replace(address)
         if self._conversation is not None or not is_first:
@@ -205,9 +207,7 @@ class WriteView:
                 ui.notify(told, type="warning")
                 self._conversation, self._last = None, None
                 self._frame.title.set_text("New text")
-        made = await asyncio.to_thread(
-            store.create, model=self._model(), mode="write", settings=self._settings
-        )
+        made = await self._settings.create(self._model(), "write")
         self._conversation = made.id
         ui.navigate.history.replace(f"/write?conversation={made.id}")
         return made.id
@@ -347,17 +347,10 @@ class WriteView:
             return
         with telling(self._frame.root):
             text = sound(await self._paper.text())
-            chosen = await BeamDialog(self._desk.workspace, name, text, self._settings).ask()
+            chosen = await BeamDialog(self._desk.workspace, name, text, self._settings.values).ask()
             if chosen:
                 async with self._one_at_a_time:
                     await self._show(await self._put(text + chosen))
-
-    async def _keep_settings(self, values: dict[str, Any]) -> None:
-        self._settings = values
-        if self._conversation is not None:
-            store = self._desk.workspace.conversations
-            with telling(self._frame.root):
-                await asyncio.to_thread(store.change, self._conversation, settings=values)
 
 
 def _offered(last: Message | None) -> tuple[object, ...]:

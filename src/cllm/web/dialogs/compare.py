@@ -62,8 +62,9 @@ async def compare(state: AppState, name: str) -> None:
 
 def _continue(state: AppState, name: str, start: str) -> str:
     settings = GenerateSettings(max_tokens=_TOKENS, seed=1)
-    answer = state.writers.get(name).go_on(start, settings, shades=False)
-    return start + "".join(answer)
+    # To the end: a model that was given back may be closed in the middle of its text.
+    with state.writers.using(name) as writer:
+        return start + "".join(writer.go_on(start, settings, shades=False))
 
 
 def _table(one: ModelCard, other: ModelCard) -> None:
