@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 import resource
 import shutil
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import expect
-from tests.web.conftest import PATIENCE_MS, serious
+from tests.web.conftest import PATIENCE_MS, make_model, serious
 
+from cllm.infer.scheduler import BusyError
 from cllm.jobs.model_service import delete_model, duplicate_model, list_trash, remove_deleted
+from cllm.server.limits import default_limits
+from cllm.server.pool import Pool
+from cllm.web.dialogs.compare import _continue
+from cllm.web.state import AppState
+from cllm.web.writers import OpenWriter, Writers
 from cllm.workspace.workspace import Workspace
 
 LONG_MS = 3 * PATIENCE_MS
@@ -64,6 +71,16 @@ def test_duplicate_rename_delete_and_undo(model, models, app):
     dialog.get_by_role("button", name="Rename").click()
     expect(card(models, "songs")).to_be_visible()
     expect(card(models, "tales-2")).to_have_count(0)
+    # A taken name is told at the field, and what was typed stays.
+    choose(models, "songs", "Rename")
+    dialog.get_by_label("Name").fill(model)
+    dialog.get_by_role("button", name="Rename").click()
+    expect(dialog).to_contain_text(f"There is a model named {model} already.")
+    expect(dialog.get_by_label("Name")).to_have_value(model)
+    expect(models.get_by_text("--overwrite")).to_have_count(0)
+    models.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    assert (app.home / "models" / "songs").is_dir()
     choose(models, "songs", "Delete")
     expect(card(models, "songs")).to_have_count(0)
     assert not (app.home / "models" / "songs").exists()
@@ -94,7 +111,11 @@ def test_the_deleted_are_listed_brought_back_or_removed_for_good(model, models, 
     expect(rows).to_have_count(known - 1)
     dialog.get_by_role("button", name="Remove all for good").click()
     question = models.get_by_role("dialog").filter(has_text="can't be undone")
-    question.get_by_role("button", name="Cancel").click()
+    expect(question).to_contain_text("tales-2")
+    cancel = question.get_by_role("button", name="Cancel")
+    expect(cancel).to_be_focused()
+    assert serious(models, ".q-dialog") == []
+    cancel.click()
     expect(question).to_have_count(0)
     assert any((app.home / "trash").iterdir())
     trash.click()
@@ -256,3 +277,56 @@ def test_gone_folder_and_new_one_are_seen_without_asking(model, models, app):
     expect(card(models, "copied-in")).to_be_visible()
     shutil.rmtree(home / "copied-in")
     expect(card(models, "copied-in")).to_have_count(0)
+
+
+@pytest.fixture
+def narrow(tmp_path, monkeypatch):
+    """A home of two models with memory for one of them."""
+    home = Workspace(tmp_path / "narrow")
+    for name in ("one", "two"):
+        make_model(home, name, knows_dialogue=False)
+    writers = Writers(home)
+    with writers.using("one") as writer:
+        room = writer.served.num_bytes * 3 // 2
+    writers.close()
+    limits = replace(default_limits(), memory_bytes=room)
+    monkeypatch.setattr("cllm.web.writers.own_pool", lambda home: Pool(home, limits))
+    writers = Writers(home)
+    yield AppState(home, writers)
+    writers.close()
+
+
+def test_a_model_is_not_closed_while_it_is_compared(narrow, monkeypatch):
+    whole = _continue(narrow, "one", "The ")
+    go_on = OpenWriter.go_on
+    refused = []
+
+    def disturbed(self, *args, **named):
+        answer = go_on(self, *args, **named)
+        try:
+            narrow.writers.get("two")
+        except BusyError as error:
+            refused.append(error.message)
+        return answer
+
+    monkeypatch.setattr(OpenWriter, "go_on", disturbed)
+    assert _continue(narrow, "one", "The ") == whole
+    assert refused == ["other models are in use, and there is no memory for one more"]
+    # Afterwards it is nobody's.
+    assert narrow.writers.get("two").name == "two"
+
+
+def test_damaged_model_says_what_to_do_and_is_not_offered(model, models, app):
+    home = app.home / "models"
+    shutil.copytree(home / model, home / "torn")
+    (home / "torn" / "model.safetensors").write_bytes(b"torn")
+    shown = card(models, "torn")
+    expect(shown).to_contain_text("This model's file is damaged: train it again or delete it.")
+    details = shown.get_by_text("truncated or altered")
+    expect(details).to_be_hidden()
+    shown.get_by_text("Details").click()
+    expect(details).to_be_visible()
+    expect(shown.get_by_role("button", name="Use it")).to_have_count(0)
+    assert serious(models) == []
+    shown.get_by_role("button", name="Delete: torn").click()
+    expect(shown).to_have_count(0)

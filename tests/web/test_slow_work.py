@@ -220,7 +220,7 @@ def test_a_preset_leaves_the_focus_and_what_is_open(page, place, app_home):
     temperature = page.get_by_role("slider", name="Temperature")
     expect(temperature).to_have_attribute("aria-valuenow", "1.2")
     expect(page.locator(".cllm-control-value").first).to_have_text("1.2")
-    thumb = temperature.locator("[tabindex='0']")
+    thumb = temperature.locator("xpath=descendant-or-self::*[@tabindex='0']")
     thumb.focus()
     page.keyboard.press("ArrowRight")
     expect(daring).to_have_attribute("aria-pressed", "false")

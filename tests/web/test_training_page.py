@@ -49,6 +49,12 @@ def few_steps(page, steps):
     page.get_by_role("option", name="Tiny").click()
 
 
+def impossible_shape(page):
+    page.get_by_text("Choose more yourself").click()
+    page.get_by_label("Heads").fill("7")
+    page.get_by_label("Width").fill("50")
+
+
 def newest_run(home):
     return max((home / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime)
 
@@ -73,8 +79,12 @@ def test_from_nothing_to_a_first_model(tmp_path, browser):
         expect(page.get_by_role("heading", name="Is it copying?")).to_be_visible()
         assert (running.home / "models" / "first" / "model.safetensors").exists()
         assert serious(page) == []
-        page.get_by_role("button", name="Use it", exact=True).click()
-        page.wait_for_url(re.compile("/(write|chat)$"))
+        # Over: nothing is left of it, and it holds no memory.
+        facts = page.locator(".cllm-live-facts")
+        expect(facts.get_by_text("Time left")).to_be_hidden()
+        expect(facts.get_by_text("Memory", exact=True)).to_be_hidden()
+        page.get_by_role("button", name="Write with it").click()
+        page.wait_for_url("**/write")
         page.context.close()
 
 
@@ -143,9 +153,9 @@ def test_training_does_not_start_without_files_that_are_on_their_way(model, app,
     expect(page.locator(".cllm-drop .q-spinner")).to_be_visible()
     held[1].abort()
     expect(page.locator(".cllm-drop .q-spinner")).to_have_count(0)
-    page.get_by_label("Name", exact=True).fill("bad/name")
+    impossible_shape(page)
     page.get_by_role("button", name="See the proposal").click()
-    expect(page.locator(".cllm-answer")).to_contain_text("can't be the name of a model")
+    expect(page.locator(".cllm-answer")).to_contain_text("7 heads do not divide the width 50.")
 
 
 def test_long_text_is_taken_in_whole(model, app, page):
@@ -159,11 +169,15 @@ def test_long_text_is_taken_in_whole(model, app, page):
         "(field, text) => { field.value = text; field.dispatchEvent(new Event('input')); }", text
     )
     expect(page.get_by_text(f"{len(text):,} characters")).to_be_visible()
-    page.get_by_label("Name", exact=True).fill("bad/name")
+    impossible_shape(page)
     with page.expect_response(re.compile("/api/uploads")) as sent:
         page.get_by_role("button", name="See the proposal").click()
     assert sent.value.json()["num_bytes"] == len(text.encode())
-    expect(page.get_by_role("alert").first).to_contain_text("can't be the name of a model")
+    told = page.get_by_role("alert")
+    # In the words of the page: it has no field for the width of a head, and no dotted names.
+    expect(told).to_have_text(
+        "7 heads do not divide the width 50.Choose heads that divide the width."
+    )
 
 
 def test_prepared_corpus_is_trained_on(model, app, page, tmp_path):
@@ -192,10 +206,65 @@ def test_prepared_corpus_is_trained_on(model, app, page, tmp_path):
     assert f"{nats[-1]:.3f} at 8" in told
 
 
-def test_nothing_to_learn_from_is_said(model, page):
+def test_nothing_to_learn_from_is_said_once_and_is_in_view(model, page):
+    page.set_viewport_size({"width": 390, "height": 600})
     page.goto("/training")
     page.get_by_role("button", name="Start training").click()
-    expect(page.get_by_role("alert").first).to_contain_text("There is no text to train on")
+    told = page.get_by_role("alert")
+    expect(told).to_have_count(1)
+    expect(told).to_contain_text("There is no text to train on")
+    expect(told).to_be_focused()
+    expect(told).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.parametrize("button", ["See the proposal", "Start training"])
+def test_wrong_name_is_told_at_its_field(model, page, button):
+    page.goto("/training?new=true")
+    name = page.get_by_label("Name", exact=True)
+    name.fill("bad/name")
+    page.get_by_label("Text", exact=True).fill(tales())
+    page.get_by_role("button", name=button).click()
+    expect(name).to_be_focused()
+    field = page.locator(".q-field", has=name)
+    expect(field).to_contain_text("can't be the name of a model.")
+    expect(field).to_contain_text("For example: bad-name.")
+    expect(page.locator(".cllm-answer")).to_be_empty()
+    assert serious(page) == []
+
+
+def test_too_little_text_is_warned_of(model, page):
+    page.goto("/training?new=true")
+    page.get_by_label("Text", exact=True).fill(tales(lines=20))
+    page.get_by_role("button", name="See the proposal").click()
+    proposal = page.locator(".cllm-answer")
+    expect(proposal).to_contain_text("Proposal for", timeout=LONG)
+    expect(proposal).to_contain_text("too little text to learn to write from")
+
+
+def test_only_what_counts_can_be_chosen(model, page):
+    page.goto("/training?new=true")
+    few_steps(page, 8)
+    given_way = page.locator(".cllm-budget .q-slider.disabled")
+    expect(given_way).to_have_count(1)
+    expect(page.locator(".cllm-budget-time")).to_have_text("8 steps")
+    page.get_by_role("radio", name=f"Continue {model}").click()
+    for gone in ("Size", "Tokens are", "Layers", "Vocabulary (tokens)", "Mechanisms"):
+        expect(page.get_by_label(gone)).to_be_hidden()
+    expect(page.get_by_label("Batch (windows)")).to_be_visible()
+    name = page.get_by_label("Name", exact=True)
+    expect(name).to_have_attribute("placeholder", re.compile(f"^{model}-[0-9]+$"))
+    page.get_by_role("radio", name="Start a new model").click()
+    page.get_by_label("Steps, instead of a time").fill("")
+    expect(page.get_by_label("Layers")).to_be_visible()
+    expect(page.locator(".cllm-budget-time")).to_have_text("5 min")
+    expect(given_way).to_have_count(0)
+
+
+def test_unknown_run_leads_to_all(model, page):
+    page.goto("/training?run=nothing")
+    expect(page.get_by_role("heading", name="There is no such run")).to_be_visible()
+    page.get_by_role("link", name="All runs").click()
+    expect(page.get_by_role("heading", name="Runs so far")).to_be_visible()
 
 
 def test_run_is_paused_resumed_and_stopped_with_what_it_reached(model, app, page):
@@ -211,6 +280,8 @@ def test_run_is_paused_resumed_and_stopped_with_what_it_reached(model, app, page
     page.get_by_role("button", name="Pause").click()
     expect(state).to_contain_text("Paused", timeout=LONG)
     # Any page tells of it.
+    page.goto("/training?new=true")
+    expect(page.locator(".cllm-note-line")).to_contain_text("long is paused")
     page.goto("/models")
     expect(page.locator(".cllm-running")).to_contain_text("long: paused")
     page.locator(".cllm-running").click()
@@ -230,7 +301,9 @@ def test_killed_run_says_so_and_goes_on(model, app, page):
     expect(state).to_contain_text("Training", timeout=LONG)
     at_work(app.home).send_signal(signal.SIGKILL)
     expect(state).to_have_text("Crashed", timeout=LONG)
-    expect(page.get_by_role("alert")).to_contain_text("The training has crashed")
+    told = page.get_by_role("alert")
+    expect(told).to_contain_text("The training has crashed.")
+    expect(told).to_contain_text("Its process has ended without a word")
     assert serious(page) == []
     page.get_by_role("button", name="Continue").click()
     expect(state).to_contain_text("Training", timeout=LONG)

@@ -27,6 +27,8 @@ PAGES = (
     "inside_page",
     "benchmarks_page",
 )
+# What lies below is asked for by programs, whatever they take.
+_OF_PROGRAMS = ("/v1/", "/api/", "/_nicegui", "/static/")
 
 
 def mount_pages(api: FastAPI, workspace: Workspace) -> None:
@@ -49,6 +51,7 @@ def mount_pages(api: FastAPI, workspace: Workspace) -> None:
     for name in PAGES:
         importlib.import_module(f"cllm.web.{name}")
     _load_first(api, state.begin, writers.close)
+    _answer_unknown()
     ui.run_with(
         api,
         title="cllm",
@@ -60,6 +63,26 @@ def mount_pages(api: FastAPI, workspace: Workspace) -> None:
         show_welcome_message=False,
         session_middleware_kwargs={"same_site": "strict", "session_cookie": "cllm-session"},
     )
+
+
+def _answer_unknown() -> None:
+    """Say on a page of ours, not the toolkit's, that nothing is at an address."""
+    from fastapi import Request
+    from fastapi.responses import HTMLResponse, JSONResponse, Response
+    from nicegui import app as pages
+
+    from cllm.server.errors import error_body
+    from cllm.server.refusal_page import POLICY, unknown_page
+    from cllm.web.theme import cookie_theme
+
+    async def on_unknown(request: Request, _: Exception) -> Response:
+        is_person = "text/html" in request.headers.get("accept", "")
+        if not is_person or request.url.path.startswith(_OF_PROGRAMS):
+            return JSONResponse(error_body(404, "nothing is at this address"), 404)
+        page = unknown_page(theme=cookie_theme(request.cookies))
+        return HTMLResponse(page, 404, {"Content-Security-Policy": POLICY})
+
+    pages.add_exception_handler(404, on_unknown)
 
 
 def storage_secret(workspace: Workspace) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 from nicegui import ui
 
+from cllm.errors import CllmError
+from cllm.jobs.model_service import model_card
 from cllm.jobs.training_record import read_result
 from cllm.jobs.training_status import TrainingStatus
-from cllm.quantities import duration, size
+from cllm.quantities import clock, size
 from cllm.web.dialogs.models import copy_as, rename
 from cllm.web.header import use
 from cllm.web.layout import section, text
@@ -25,25 +27,27 @@ def draw_result(place: ui.element, state: AppState, status: TrainingStatus, fold
     result = read_result(folder) if status.state == "finished" else None
     if result is None:
         return
-    exists = state.workspace.models.exists(status.model)
     with place:
-        with ui.element("div").classes("cllm-flow cllm-after-do"):
-            if exists:
-                _what_next(state, status.model)
-            else:
-                ui.label("Its model was renamed or deleted since.").classes("cllm-hint")
+        if not state.workspace.models.exists(status.model):
+            ui.label("Its model was renamed or deleted since.").classes("cllm-hint")
         with section("Before and after"), ui.element("div").classes("cllm-pair"):
             _sample("Before training", result["prompt"], result["first_sample"])
             _sample("After training", result["prompt"], result["last_sample"])
         with section("Is it copying?"):
             _copying(result.get("copying") or {})
-        ui.label(_summary(result)).classes("cllm-hint q-mt-md")
+        ui.label(_summary(result, status)).classes("cllm-hint q-mt-md")
 
 
-def _what_next(state: AppState, name: str) -> None:
+def offer_what_next(state: AppState, name: str) -> None:
+    """Buttons for what one does with a model that was made just now; none where it is gone."""
+    try:
+        is_chat = model_card(state.workspace, name).is_chat
+    except (CllmError, FileNotFoundError):
+        return
+
     async def open_it() -> None:
         await use(name)
-        ui.navigate.to("/")
+        ui.navigate.to("/chat" if is_chat else "/write")
 
     async def keep() -> None:
         with ui.context.client.content:
@@ -55,8 +59,9 @@ def _what_next(state: AppState, name: str) -> None:
         if made is not None:
             ui.navigate.to("/models")
 
-    ui.button("Use it", on_click=open_it).props("unelevated no-caps")
-    ui.button("Save as new or overwrite", on_click=keep).props("outline no-caps")
+    go = "Chat with it" if is_chat else "Write with it"
+    ui.button(go, on_click=open_it).props("unelevated no-caps")
+    ui.button("Save as", on_click=keep).props("outline no-caps")
     ui.button("Rename", on_click=give_name).props("flat no-caps")
 
 
@@ -90,8 +95,10 @@ def _copying(copying: dict[str, Any]) -> None:
         text("blockquote", str(copying["longest"])[:400], "cllm-prose cllm-quote")
 
 
-def _summary(result: dict[str, Any]) -> str:
+def _summary(result: dict[str, Any], status: TrainingStatus) -> str:
+    # As the list of runs tells it, without the reading before and the measuring after.
+    spent = status.elapsed_s if status.elapsed_s is not None else result["seconds_total"]
     return (
         f"{result['steps']:,} steps over {result['tokens']:,} tokens in "
-        f"{duration(result['seconds_total'])}, {size(result['peak_rss_bytes'])} of memory."
+        f"{clock(spent)}, {size(result['peak_rss_bytes'])} of memory."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 from typing import final
 
@@ -10,6 +11,7 @@ from nicegui import run, ui
 from cllm.errors import CllmError
 from cllm.quantities import clock, size
 from cllm.server.refusal_page import MARK
+from cllm.web.shared_menu import menu_entry
 from cllm.web.state import Glance, app_state
 from cllm.web.theme import Theme
 
@@ -82,11 +84,16 @@ class _Running:
         self.link = ui.element("a").classes("cllm-running")
         with self.link:
             with ui.element("div"):
-                self.label = ui.html("", tag="span", sanitize=escape)
-                self.left = ui.html("", tag="span", sanitize=escape).classes("cllm-running-left")
+                self.name = self._span("name")
+                self.state = self._span("state")
+                self.left = self._span("left")
+                self.more = self._span("more")
             self.bar = ui.element("span").classes("cllm-running-bar").props("aria-hidden=true")
         self._show(app_state().glance)
         ui.timer(_LOOK_S, self._look)
+
+    def _span(self, part: str) -> ui.html:
+        return ui.html("", tag="span", sanitize=escape).classes(f"cllm-running-{part}")
 
     async def _look(self) -> None:
         glance = await run.io_bound(app_state().look)
@@ -101,32 +108,59 @@ class _Running:
         self.link.set_visibility(told is not None)
         if told is None:
             return
-        words, left, path, progress = told
-        self.label.set_content(words)
-        self.left.set_content(left)
-        self.link.props["href"] = path
+        # Where there is little room the name is cut, never how far it is.
+        self.name.set_content(f"{told.name}:" if told.state else told.name)
+        self.state.set_content(f" {told.state}" if told.state else "")
+        self.left.set_content(told.left)
+        self.more.set_content(f" +{told.num_more}" if told.num_more else "")
+        self.link.props["href"] = told.path
+        self.link.props["title"] = told.words
         self.link.update()
-        share = "1" if progress is None else f"{progress:.3f}"
-        self.bar.style(f"--share: {share}")
-        self.bar.classes(add="is-unknown" if progress is None else "", remove="is-unknown")
+        self.bar.style(f"--share: {told.progress or 0:.3f}")
+        is_unknown = told.progress is None
+        self.bar.classes(add="is-unknown" if is_unknown else "", remove="is-unknown")
 
 
-def running(glance: Glance) -> tuple[str, str, str, float | None] | None:
-    """What the header says of work in hand: words, time left, its page, progress 0..1."""
-    status = glance.training
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """What the header says of work in hand; `progress` is 0..1, None where nobody knows.
+
+    `num_more` counts what else is at work.
+    """
+
+    name: str
+    state: str
+    left: str
+    path: str
+    progress: float | None
+    num_more: int
+
+    @property
+    def words(self) -> str:
+        """All of it in one line."""
+        state = f": {self.state}{self.left}" if self.state else ""
+        more = f"; {self.num_more} more at work" if self.num_more else ""
+        return self.name + state + more
+
+
+def running(glance: Glance) -> InHand | None:
+    """The work that the header tells of: the training, or else what began last."""
+    status, num = glance.training, len(glance.activities)
     if status is not None:
-        name, path = status.model, "/training"
+        state, left = f"{status.progress:.0%}", ""
+        progress: float | None = status.progress
         if status.state == "paused":
-            return f"{name}: paused", "", path, status.progress
-        if status.step is None:
-            doing = "reading text" if status.state == "preparing" else "starting"
-            return f"{name}: {doing}", "", path, None
-        left = "" if status.remaining_s is None else f", {clock(status.remaining_s)} left"
-        return f"{name}: {status.progress:.0%}", left, path, status.progress
+            state = "paused"
+        elif status.step is None:
+            state = "reading text" if status.state == "preparing" else "starting"
+            progress = None
+        elif status.remaining_s is not None:
+            left = f", {clock(status.remaining_s)} left"
+        return InHand(status.model, state, left, "/training", progress, num)
     if glance.activities:
         work = glance.activities[-1]
-        more = "" if work.progress is None else f": {work.progress:.0%}"
-        return work.label + more, "", work.path, work.progress
+        state = "" if work.progress is None else f"{work.progress:.0%}"
+        return InHand(work.label, state, "", work.path, work.progress, num - 1)
     return None
 
 
@@ -145,7 +179,9 @@ class _Switcher:
                 self.name = ui.html("", tag="span", sanitize=escape).classes("cllm-switcher-name")
                 self.note = ui.html("", tag="span", sanitize=escape).classes("cllm-switcher-note")
             ui.icon("expand_more").classes("cllm-soft")
-            self.menu = ui.menu().props("auto-close").classes("cllm-menu")
+            self.menu = ui.menu().props('auto-close anchor="bottom right" self="top right"')
+            self.menu.classes("cllm-menu")
+        self.button.props("aria-haspopup=menu")
         self._show(app_state().glance)
         ui.timer(_LOOK_S, lambda: self._show(app_state().glance))
 
@@ -172,7 +208,7 @@ class _Switcher:
             if glance.problem and glance.loading == "failed":
                 ui.label(glance.problem).classes("cllm-menu-note")
             for card in glance.models[:40]:
-                item = ui.menu_item(on_click=lambda name=card.name: use(name))
+                item = menu_entry("", lambda name=card.name: use(name))
                 with item, ui.element("span").classes("cllm-menu-row"):
                     with ui.element("span").classes("cllm-menu-mark"):
                         if card.name == glance.model:
@@ -180,8 +216,8 @@ class _Switcher:
                     ui.label(card.name).classes("grow")
                     ui.label(size(card.num_bytes)).classes("cllm-hint cllm-num")
             ui.separator()
-            ui.menu_item("All models", lambda: ui.navigate.to("/models"))
-            ui.menu_item("Make a new one", lambda: ui.navigate.to("/training"))
+            menu_entry("All models", lambda: ui.navigate.to("/models"))
+            menu_entry("Make a new one", lambda: ui.navigate.to("/training"))
 
 
 async def use(name: str) -> None:

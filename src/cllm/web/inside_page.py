@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import final
 
 from nicegui import ui
 
+from cllm.errors import CllmError
 from cllm.web.inside_gates import GatesView
 from cllm.web.inside_reading import FIRST_TEXT, ReadingView
 from cllm.web.inside_spirals import SpiralsView
 from cllm.web.inside_words import NeighboursView, RootsView
 from cllm.web.layout import empty, heading, page
 from cllm.web.state import AppState, app_state
+from cllm.workspace.workspace import Workspace
 
 _TABS = {
     "reading": "Reading a text",
@@ -30,6 +33,19 @@ async def inside_page(show: str = "reading") -> None:
     await InsideView(state, show if show in _TABS else "reading").build()
 
 
+def has_mechanisms(workspace: Workspace, model: str | None) -> bool:
+    """Whether a model has mechanisms, whose gates can be shown; True where nobody can say."""
+    from cllm.model.files import read_spec
+
+    if model is None:
+        return False
+    try:
+        return bool(read_spec(workspace.models.path(model)).mechanisms)
+    except CllmError:
+        # The view tells what is wrong.
+        return True
+
+
 @final
 class InsideView:
     """Tabs over the views; each looks at the model only when it is first shown."""
@@ -38,11 +54,13 @@ class InsideView:
         self._state, self._shown = state, first
         self._model = state.model
         self._seen: set[str] = set()
+        self._has_gates = True
         # What the person wrote outlives a change of the model.
         self._text, self._near, self._word = FIRST_TEXT, " river", ""
 
     async def build(self) -> None:
         """Draw it, then fill in the tab that is shown."""
+        await self._look_for_gates()
         self._body()
         await ui.context.client.connected()
         if self._model is not None:
@@ -56,9 +74,18 @@ class InsideView:
                 self._text, self._near = self.reading.text, self.neighbours.word
                 self._word = self.roots.asked
             self._model, self._seen = self._state.model, set()
+            await self._look_for_gates()
             await self._body.refresh()
             if self._model is not None:
                 await self._enter(self._shown)
+
+    async def _look_for_gates(self) -> None:
+        """A plain model has none to show."""
+        self._has_gates = await asyncio.to_thread(
+            has_mechanisms, self._state.workspace, self._model
+        )
+        if self._shown == "gates" and not self._has_gates:
+            self._shown = "reading"
 
     @ui.refreshable_method
     def _body(self) -> None:
@@ -83,14 +110,16 @@ class InsideView:
             "spirals": self.spirals.build,
             "gates": self.gates.build,
         }
-        with ui.tabs().props("align=left no-caps mobile-arrows") as tabs:
-            for key, label in _TABS.items():
-                ui.tab(key, label)
+        if not self._has_gates:
+            del views["gates"]
+        with ui.tabs().props("align=left no-caps outside-arrows mobile-arrows") as tabs:
+            for key in views:
+                ui.tab(key, _TABS[key])
         first = self._shown
         tabs.set_value(first)
         tabs.classes("cllm-inside-tabs").on_value_change(lambda event: self._enter(event.value))
         with ui.tab_panels(tabs, value=first, animated=False).props("keep-alive"):
-            for key in _TABS:
+            for key in views:
                 with ui.tab_panel(key):
                     views[key]()
 

@@ -12,11 +12,12 @@ from cllm.errors import CllmError, NotFoundError
 from cllm.jobs import training_service as service
 from cllm.jobs.training_record import read_log, read_samples
 from cllm.jobs.training_status import TrainingStatus
-from cllm.quantities import count, duration, short_count, size
+from cllm.quantities import clock, count, short_count, size
 from cllm.web.dialogs import ask
-from cllm.web.finished_run import draw_result
-from cllm.web.layout import error_card, notify_error, text
+from cllm.web.finished_run import draw_result, offer_what_next
+from cllm.web.layout import notify_error, sentence, text
 from cllm.web.learning_curve import CurveChart, CurveReader, Reading, as_loss
+from cllm.web.proposal import in_page_words, page_words
 from cllm.web.state import AppState
 
 _LOOK_S = 1.0
@@ -36,6 +37,7 @@ _FIGURES = (
     ("loss", "Loss, training"),
     ("val_loss", "Loss, held out"),
 )
+_ONLY_AT_WORK = ("left", "memory")
 
 
 @final
@@ -65,9 +67,9 @@ class LiveRun:
         self.trouble = ui.element("div").props("aria-live=polite")
         self.after = ui.element("div")
         with ui.element("dl").classes("cllm-facts cllm-live-facts"):
-            self.figures = {}
+            self.figures, self._places = {}, {}
             for key, name in _FIGURES:
-                with ui.element("div"):
+                with ui.element("div") as self._places[key]:
                     text("dt", name)
                     self.figures[key] = text("dd", "–")
         with ui.element("div").classes("cllm-live"):
@@ -91,7 +93,7 @@ class LiveRun:
             ui.navigate.to("/training?new=true")
             return
         except CllmError as error:
-            notify_error(error)
+            notify_error(in_page_words(error))
             return
         finally:
             self._is_looking = False
@@ -124,6 +126,8 @@ class LiveRun:
         for key, value in _figures(status, bytes_per_token).items():
             if self.figures[key].content != value:
                 self.figures[key].set_content(value)
+        for key in _ONLY_AT_WORK:
+            self._places[key].set_visibility(status.is_active)
         now = (status.state, status.wanted, status.has_crashed, status.can_continue, status.advice)
         if now != self._drawn_state:
             self._drawn_state = now
@@ -166,12 +170,14 @@ class LiveRun:
                 self._button("Continue", "play_arrow", service.continue_training, is_main=True)
                 if self._has_state():
                     self._button("Keep what it reached", "save", service.stop_training)
+            if status.state == "finished":
+                offer_what_next(self._state, status.model)
             if not status.is_active:
                 forget = ui.button("Forget this run", on_click=self._discard)
                 forget.props("flat no-caps")
             if status.state == "finished":
                 again = ui.button("Train another", on_click=self._another)
-                again.props("outline no-caps")
+                again.props("flat no-caps")
 
     def _button(
         self,
@@ -190,7 +196,7 @@ class LiveRun:
         try:
             status = await run.io_bound(work, self._state.workspace, self._status.id)
         except CllmError as error:
-            notify_error(error)
+            notify_error(in_page_words(error))
             return
         if status is not None:
             self._show(status)
@@ -207,13 +213,13 @@ class LiveRun:
     async def _discard(self) -> None:
         note = "Its curve, samples and checkpoints are removed. A model that it made stays."
         with ui.context.client.content:
-            is_wanted = await ask("Forget this run?", note, yes="Forget it")
+            is_wanted = await ask("Forget this run?", note, yes="Forget it", loses=True)
         if not is_wanted:
             return
         try:
             await run.io_bound(service.discard_training, self._state.workspace, self._status.id)
         except CllmError as error:
-            notify_error(error)
+            notify_error(in_page_words(error))
             return
         ui.navigate.to("/training?new=true")
 
@@ -228,7 +234,7 @@ class LiveRun:
         self.trouble.clear()
         with self.trouble:
             for line in status.advice:
-                ui.label(line).classes("cllm-advice")
+                ui.label(page_words(line)).classes("cllm-advice")
             if status.state not in ("failed", "interrupted"):
                 return
             words = "the training has crashed" if status.has_crashed else "the training has ended"
@@ -239,10 +245,14 @@ class LiveRun:
                 hint = "It can't be continued; start a new one."
             if status.state == "interrupted" and not status.has_crashed and not status.error:
                 words = "the training was interrupted"
-            error_card(CllmError(words, where=status.error, hint=hint))
+            with ui.element("div").classes("cllm-error").props("role=alert"):
+                ui.label(sentence(words)).classes("cllm-error-title")
+                if status.error:
+                    ui.label(sentence(page_words(status.error)))
+                ui.label(hint)
             log = read_log(self._folder, max_bytes=4096)
             if log.strip():
-                with ui.expansion("What it said last").classes("w-full cllm-details"):
+                with ui.expansion("What it said last").classes("w-full cllm-details q-mt-md"):
                     text("pre", log[-3000:], "cllm-mono cllm-log").props("tabindex=0")
 
 
@@ -261,7 +271,7 @@ def describe(status: TrainingStatus) -> str:
                 return "Pausing after this step …"
             if status.step is None:
                 return "Training: the first steps …"
-            return f"Training: {status.progress:.0%} after {duration(status.elapsed_s)}"
+            return f"Training: {status.progress:.0%} after {_time(status.elapsed_s)}"
         case "paused":
             return f"Paused at {status.progress:.0%}; everything is saved"
         case "finished":
@@ -275,7 +285,7 @@ def describe(status: TrainingStatus) -> str:
 def _figures(status: TrainingStatus, bytes_per_token: float | None) -> dict[str, str]:
     total = "" if not status.total_steps else f" of {count(status.total_steps)}"
     return {
-        "left": duration(status.remaining_s) if status.is_active else "–",
+        "left": _time(status.remaining_s),
         "bpb": _three(status.bits_per_byte),
         "val": _three(status.val_bits_per_byte),
         "loss": _three(status.loss),
@@ -284,6 +294,10 @@ def _figures(status: TrainingStatus, bytes_per_token: float | None) -> dict[str,
         "step": count(status.step) + total,
         "memory": size(status.memory_bytes),
     }
+
+
+def _time(seconds: float | None) -> str:
+    return "–" if seconds is None else clock(seconds)
 
 
 def _three(value: float | None) -> str:

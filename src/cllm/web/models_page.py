@@ -23,7 +23,8 @@ from cllm.web.dialogs.asking import ask
 from cllm.web.dialogs.compare import compare
 from cllm.web.dialogs.trash import show_trash
 from cllm.web.header import use
-from cllm.web.layout import empty, heading, notify_error, page, text
+from cllm.web.layout import empty, heading, notify_error, page, sentence, text
+from cllm.web.proposal import in_page_words
 from cllm.web.shared_menu import SharedMenu
 from cllm.web.state import AppState, Glance, app_state
 from cllm.web.undo import offer_undo
@@ -140,15 +141,27 @@ class _Cards:
             ui.label("It has written no sample yet.").classes("cllm-hint cllm-model-sample")
         self._facts(card)
         with ui.element("div").classes("cllm-flow"):
-            if is_used and glance.loading == "ready":
+            if card.problem or (is_used and glance.loading == "failed"):
+                self._instead(card)
+            elif is_used and glance.loading == "ready":
                 go = ui.button("Chat" if card.is_chat else "Write").props("outline no-caps")
                 path = "/chat" if card.is_chat else "/write"
                 go.on_click(lambda: ui.navigate.to(path))
+                _named(go, card)
             else:
-                go = ui.button("Use it", on_click=lambda: use(card.name))
-                go.props("unelevated no-caps")
-                go.set_enabled(not card.problem and glance.loading != "loading")
-            go.props["aria-label"] = f"{go.text}: {card.name}"
+                go = _named(ui.button("Use it", on_click=lambda: use(card.name)), card)
+                go.props("unelevated no-caps").set_enabled(glance.loading != "loading")
+
+    def _instead(self, card: ModelCard) -> None:
+        """What is left to do with a model that can't be opened."""
+        again = ui.button("Train again", on_click=lambda: ui.navigate.to("/training?new=true"))
+        _named(again, card).props("outline no-caps")
+        away = ui.button("Delete", on_click=lambda: self._then(lambda: self._delete(card.name)))
+        _named(away, card).props("flat no-caps color=negative")
+        if not card.problem:
+            # It may have been for want of memory.
+            retry = ui.button("Try to open it", on_click=lambda: use(card.name))
+            _named(retry, card).props("flat no-caps")
 
     def _chips(self, card: ModelCard, is_used: bool, glance: Glance) -> None:
         if is_used:
@@ -160,7 +173,10 @@ class _Cards:
             ui.label("squeezed").classes("cllm-chip")
         if card.problem:
             ui.label("damaged").classes("cllm-chip is-bad")
-            ui.label(card.problem).classes("cllm-hint")
+            _trouble("This model's file is damaged: train it again or delete it.", card.problem)
+        elif is_used and glance.loading == "failed":
+            said = "This model can't be opened: train it again or delete it."
+            _trouble(said, glance.problem)
 
     def _sample(self, card: ModelCard) -> None:
         sample = card.sample or ""
@@ -229,11 +245,11 @@ class _Cards:
             entry = await self._worked(delete_model, name)
         except StorageError:
             note = "The disk is too full to keep it in the trash. This can't be undone."
-            if await ask(f"Remove {name} for good?", note, yes="Remove"):
+            if await ask(f"Remove {name} for good?", note, yes="Remove", loses=True):
                 await self._tried(remove_model, name)
             return
         except CllmError as error:
-            notify_error(error)
+            notify_error(in_page_words(error))
             return
 
         async def bring_back() -> None:
@@ -245,13 +261,27 @@ class _Cards:
         try:
             return await self._worked(work, name)
         except CllmError as error:
-            notify_error(error)
+            notify_error(in_page_words(error))
             return None
 
     async def _worked(self, work: Callable[..., Any], name: str) -> Any:
         made = await run.io_bound(work, self._state.workspace, name)
         await self._look()
         return made
+
+
+def _named(button: ui.button, card: ModelCard) -> ui.button:
+    """Say to those who don't see the card whose button it is."""
+    button.props["aria-label"] = f"{button.text}: {card.name}"
+    return button
+
+
+def _trouble(words: str, details: str | None) -> None:
+    """What is wrong with a model in words for people; the rest is folded away."""
+    ui.label(words).classes("w-full")
+    if details:
+        with ui.expansion("Details").classes("w-full cllm-details"):
+            ui.label(sentence(details)).classes("cllm-hint")
 
 
 def _words(card: ModelCard) -> str:

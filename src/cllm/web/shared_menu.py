@@ -26,6 +26,14 @@ class SharedMenu:
                 if entry is None:
                     ui.separator()
                 else:
-                    ui.menu_item(*entry)
+                    menu_entry(*entry)
         self._menu.props["target"] = target
         self._menu.open()
+
+
+def menu_entry(label: str, act: Callable[..., Any]) -> ui.menu_item:
+    """A line of the menu that is being filled; the first one has the focus when it opens."""
+    menu = ui.context.slot.parent
+    is_first = not any(isinstance(child, ui.menu_item) for child in menu)
+    entry = ui.menu_item(label, act).props("role=menuitem")
+    return entry.props("data-autofocus") if is_first else entry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -102,6 +102,12 @@ def is_dark() -> bool:
         return _told[client]
     request = client.request
     return request is not None and request.cookies.get(_COOKIE) == "1"
+
+
+def cookie_theme(cookies: Mapping[str, str]) -> Theme | None:
+    """The theme that a browser was last shown in, by its cookies; None where it has none yet."""
+    known: dict[str, Theme] = {"1": "dark", "0": "light"}
+    return known.get(cookies.get(_COOKIE, ""))
 
 
 def on_dark_change(act: Callable[[bool], Any]) -> None:
@@ -207,6 +213,7 @@ def add_look(theme: Theme) -> None:
     """Give the page of this client its theme and style sheets: app.css, then one a page."""
     ui.add_head_html(_SCRIPT % theme)
     add_script("frame.js")
+    add_script("keyboard.js")
     client = ui.context.client
     ui.on("cllm-dark", lambda event: _told.update({client: bool(event.args)}))
     client.on_connect(lambda: ui.run_javascript("cllmBegin()"))

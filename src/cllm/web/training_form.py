@@ -10,10 +10,19 @@ from nicegui import run, ui
 from cllm.errors import CllmError
 from cllm.jobs.training_service import TrainingRequest, plan_training, start_training
 from cllm.web.dialogs import ask_overwrite
-from cllm.web.layout import Loading, error_card, notify_error, text
-from cllm.web.proposal import Budget, Details, show_plan
+from cllm.web.dialogs.asking import free_or_named
+from cllm.web.layout import Loading, error_card, text
+from cllm.web.proposal import Budget, Details, in_page_words, show_plan
 from cllm.web.state import AppState
 from cllm.web.text_source import TextSource
+
+_NAMED = "Made from the text's name"
+# In the middle: neither the header nor the foot of a narrow window lies over it.
+_SHOW = """requestAnimationFrame(() => {
+  const card = document.getElementById("c%d");
+  card?.focus({ preventScroll: true });
+  card?.scrollIntoView({ block: "center" });
+})"""
 
 
 @final
@@ -22,7 +31,9 @@ class TrainingForm:
 
     def __init__(self, state: AppState, *, asks_how: bool) -> None:
         self._state = state
-        self._asks_how = asks_how and state.glance.card is not None
+        card = state.glance.card
+        is_sound = card is not None and not card.problem and state.glance.loading != "failed"
+        self._asks_how = asks_how and is_sound
 
     async def draw(self) -> None:
         """Draw it and offer what is there."""
@@ -35,10 +46,12 @@ class TrainingForm:
                 text("h2", "How?")
                 self._how()
                 self.budget = Budget()
-                self.name = ui.input("Name", placeholder="Made from the text's name")
-                self.name.props("outlined dense stack-label").classes("w-full")
+                self.name = ui.input("Name", placeholder=_NAMED, validation=free_or_named)
+                self.name.props("outlined dense stack-label hide-bottom-space").classes("w-full")
                 self.details = Details()
                 self.details.draw()
+                steps = self.details.fields["train.steps"]
+                steps.on_value_change(lambda event: self.budget.give_way(event.value))
                 with ui.element("div").classes("cllm-flow"):
                     self.ask = ui.button("See the proposal", on_click=self._plan)
                     self.ask.props("outline no-caps")
@@ -54,25 +67,57 @@ class TrainingForm:
         if not self._asks_how or card is None:
             return
         options = {"new": "Start a new model", "on": f"Continue {card.name}"}
-        self.how = ui.radio(options, value="new").props('aria-label="New or continue"')
+        self.how = ui.radio(options, value="new", on_change=self._turn)
+        self.how.props('aria-label="New or continue"')
         self._from = card.name
 
+    @property
+    def _goes_on(self) -> bool:
+        return self.how is not None and self.how.value == "on"
+
+    def _turn(self) -> None:
+        """Show what is left to choose, and what the model will be called."""
+        self.details.go_on_with(self._from if self._goes_on else None)
+        self.name.props["placeholder"] = self._free_name() or _NAMED
+        self.name.update()
+
+    def _free_name(self) -> str | None:
+        """The name of what goes on with a model, which itself stays; a new one has none yet."""
+        return self._state.workspace.models.free_name(self._from) if self._goes_on else None
+
     async def _request(self, *, overwrite: bool = False) -> TrainingRequest:
-        goes_on = self.how is not None and self.how.value == "on"
+        goes_on = self._goes_on
         settings = {"train.minutes": float(self.budget.minutes)}
         chosen = self.details.settings(is_new=not goes_on)
         if "train.steps" in chosen:
             settings.clear()
         source = await self.source.chosen()
         return TrainingRequest(
-            name=(self.name.value or "").strip() or None,
+            name=(self.name.value or "").strip() or self._free_name(),
             settings={**settings, **chosen},
             from_model=self._from if goes_on else None,
             overwrite=overwrite,
             **source,
         )
 
+    def _is_well_named(self) -> bool:
+        """Whether the name may be used; else the field says why, and has the focus."""
+        is_well = self.name.validate()
+        if not is_well:
+            self.answer.clear()
+            self.name.run_method("focus")
+        return is_well
+
+    def _refuse(self, error: CllmError) -> None:
+        """Say what is wrong, where it is seen."""
+        self.answer.clear()
+        with self.answer:
+            card = error_card(in_page_words(error)).props("tabindex=-1")
+            ui.run_javascript(_SHOW % card.id)
+
     async def _plan(self) -> None:
+        if not self._is_well_named():
+            return
         self.answer.clear()
         with self.answer:
             waiting = Loading("Reading the text …")
@@ -88,12 +133,11 @@ class TrainingForm:
                     plan_training, self._state.workspace, await self._request(), on_stage=on_stage
                 )
         except CllmError as error:
-            with self.answer:
-                error_card(error)
+            self._refuse(error)
             return
         finally:
-            waiting.delete()
             self._busy(False)
+        self.answer.clear()
         if told is None:
             return
         with self.answer, ui.element("section").classes("cllm-card cllm-stack"):
@@ -105,19 +149,21 @@ class TrainingForm:
             ui.label("Change anything above and ask again, or start.").classes("cllm-hint")
 
     async def _go(self) -> None:
+        if not self._is_well_named():
+            return
         workspace, name = self._state.workspace, (self.name.value or "").strip()
         self._busy(True)
         try:
             is_taken = bool(name) and workspace.models.exists(name)
             if is_taken and not await ask_overwrite(workspace, name):
                 return
+            self.answer.clear()
+            with self.answer:
+                Loading("Starting …")
             request = await self._request(overwrite=is_taken)
             status = await run.io_bound(start_training, workspace, request)
         except CllmError as error:
-            self.answer.clear()
-            with self.answer:
-                error_card(error)
-            notify_error(error)
+            self._refuse(error)
             return
         finally:
             self._busy(False)

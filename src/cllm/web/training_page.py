@@ -11,8 +11,8 @@ from nicegui.run import io_bound
 from cllm.errors import NotFoundError
 from cllm.jobs.training_service import list_trainings, training_status
 from cllm.jobs.training_status import TrainingStatus
-from cllm.quantities import duration
-from cllm.web.layout import heading, page, section, text
+from cllm.quantities import clock
+from cllm.web.layout import Loading, heading, page, section, text
 from cllm.web.live_run import LiveRun
 from cllm.web.state import AppState, app_state
 from cllm.web.training_form import TrainingForm
@@ -32,7 +32,16 @@ STATES = {
 async def training_page(run: str = "", new: bool = False) -> None:
     """The run of that id; else the one at work; else, or with `new`, the way to a new one."""
     state = app_state()
-    status = await _asked(state, run, new=new)
+    # A page may be sent before this is known, while the machine is busy with the run's start.
+    waiting = Loading("Loading …")
+    try:
+        status = await _asked(state, run, new=new)
+    except NotFoundError:
+        waiting.delete()
+        heading("There is no such run", f"It may have been forgotten: {run}")
+        ui.link("All runs", "/training?new=true")
+        return
+    waiting.delete()
     if status is not None:
         await LiveRun(state, status).draw()
         return
@@ -40,7 +49,8 @@ async def training_page(run: str = "", new: bool = False) -> None:
     active = state.glance.training
     if active is not None:
         with ui.element("p").classes("cllm-note-line"):
-            text("span", f"{active.model} is being trained; another one can start after it. ")
+            now = "is paused" if active.state == "paused" else "is being trained"
+            text("span", f"{active.model} {now}; another one can start after it. ")
             ui.link("Look at it", "/training")
     form = TrainingForm(state, asks_how=True)
     drawn = form.draw()
@@ -96,7 +106,7 @@ def _run_line(status: TrainingStatus) -> None:
         text("span", said, "cllm-chip" + bad)
         bits = status.val_bits_per_byte
         text("span", "" if bits is None else f"{bits:.3f} bits per byte", "cllm-num cllm-hint")
-        spent = "" if status.elapsed_s is None else duration(status.elapsed_s)
+        spent = "" if status.elapsed_s is None else clock(status.elapsed_s)
         text("span", spent, "cllm-num cllm-hint")
         when = datetime.fromtimestamp(status.started)
         text("span", f"{when:%-d %b %Y, %H:%M}", "cllm-num cllm-hint cllm-run-when")

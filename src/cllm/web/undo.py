@@ -13,13 +13,21 @@ def offer_undo(client: Client, message: str, undo: Callable[[], Awaitable[None]]
     """Say on a page what was done, with a button that takes it back."""
     with client.content, ui.element("div").classes("cllm-undo") as bar:
         bar.props("role=status")
-        ui.label(message).classes("cllm-undo-text")
+        told = ui.label(message).classes("cllm-undo-text")
+
+        def close() -> None:
+            bar.delete()
+            # What had the focus may be gone with it.
+            client.run_javascript("cllmFocus.giveBack()")
 
         async def take_back() -> None:
-            bar.delete()
+            close()
             await undo()
 
-        ui.button("Undo", on_click=take_back).props("flat no-caps dense")
-        close = ui.button(icon="close", on_click=bar.delete).props("flat dense round size=sm")
-        close.props["aria-label"] = "Close"
-        ui.timer(_SECONDS, bar.delete, once=True)
+        button = ui.button("Undo", on_click=take_back).props("flat no-caps dense")
+        button.props["aria-describedby"] = told.html_id
+        cross = ui.button(icon="close", on_click=close).props("flat dense round size=sm")
+        cross.props["aria-label"] = "Close"
+        ui.timer(_SECONDS, close, once=True)
+    # What was deleted had it.
+    client.run_javascript(f"cllmFocus.offer('{button.html_id}')")

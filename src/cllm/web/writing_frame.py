@@ -22,8 +22,6 @@ class WritingFrame:
         # Handlers speak from here: the button that was pressed may be gone by then.
         self.root: ui.element
         self.title: ui.label
-        self._list: ui.element
-        self._panel: ui.element
 
     @contextmanager
     def build(self) -> Iterator[None]:
@@ -36,9 +34,9 @@ class WritingFrame:
     @contextmanager
     def list_place(self) -> Iterator[None]:
         """The left column."""
-        with ui.element("aside").classes("cllm-side is-left") as self._list:
-            self._list.props('aria-label="Conversations"')
-            self._close(self._list)
+        with ui.element("aside").classes("cllm-side is-left") as column:
+            column.props('aria-label="Conversations"')
+            self._close()
             yield
 
     @contextmanager
@@ -49,36 +47,30 @@ class WritingFrame:
 
     def panel_place(self) -> ui.element:
         """The right column."""
-        self._panel = ui.element("aside").classes("cllm-side is-right")
-        self._panel.props('aria-label="How it is written"')
-        return self._panel
+        panel = ui.element("aside").classes("cllm-side is-right")
+        panel.props('aria-label="How it is written"')
+        return panel
 
     def panel_head(self) -> None:
         """The right column's title."""
-        self._close(self._panel)
+        self._close()
         ui.label("How it is written").classes("cllm-side-title").props("role=heading aria-level=2")
 
     def bar(self, list_name: str) -> None:
         """The line above the text: its title, and on narrow windows what opens the columns."""
         with ui.row().classes("cllm-bar w-full no-wrap items-center"):
-            left = ui.button(icon="menu_open", on_click=lambda: self._toggle(self._list))
-            left.props("flat dense round").classes("cllm-open-left")
+            # Both columns are opened and closed in the browser, with no word to the app.
+            left = ui.button(icon="menu_open")
+            left.props("flat dense round aria-expanded=false").classes("cllm-open-left")
             left.props["aria-label"] = list_name
             self.title = ui.label("").classes("cllm-title").props("role=heading aria-level=1")
             ui.space()
-            right = ui.button(icon="tune", on_click=lambda: self._toggle(self._panel))
-            right.props("flat dense round").classes("cllm-open-right")
+            right = ui.button(icon="tune")
+            right.props("flat dense round aria-expanded=false").classes("cllm-open-right")
             right.props["aria-label"] = "How it is written"
 
-    def _toggle(self, column: ui.element) -> None:
-        is_open = "is-open" in column.classes
-        for other in (self._list, self._panel):
-            other.classes(remove="is-open")
-        if not is_open:
-            column.classes("is-open")
-
-    def _close(self, column: ui.element) -> None:
-        button = ui.button(icon="close", on_click=lambda: column.classes(remove="is-open"))
+    def _close(self) -> None:
+        button = ui.button(icon="close")
         button.props("flat dense round").classes("cllm-side-close")
         button.props["aria-label"] = "Close"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from nicegui import run, ui
 from cllm.errors import CllmError
 from cllm.jobs.model_service import what_is_lost
 from cllm.quantities import size
-from cllm.web.layout import notify_error, text
+from cllm.web.layout import notify_error, sentence, text
 from cllm.workspace.names import check_name
 from cllm.workspace.workspace import Workspace
 
@@ -35,22 +35,48 @@ async def answered(dialog: ui.dialog) -> Any:
     return answer
 
 
-async def ask(title: str, note: str, *, yes: str) -> bool:
-    """Ask for a yes; closing the dialog is a no."""
+async def ask(
+    title: str, note: str, *, yes: str, lines: Sequence[str] = (), loses: bool = False
+) -> bool:
+    """Ask for a yes; closing the dialog is a no. `lines` are listed; `loses` warns by colour."""
     with opened(title) as dialog:
+        if lines:
+            _listed(lines)
         ui.label(note)
-        actions(dialog, yes, lambda: dialog.submit(True))
+        leave, _ = actions(dialog, yes, lambda: dialog.submit(True), loses=loses)
+        leave.props("autofocus")
     answer = await answered(dialog)
     return answer is True
 
 
-async def ask_name(title: str, *, value: str, yes: str, note: str = "") -> str | None:
-    """Ask for a model's name; a wrong one is told at once."""
+def name_problem(name: str) -> str | None:
+    """What is wrong with a model's name, for the field that it is typed in."""
+    try:
+        check_name(name.strip(), "model")
+    except CllmError as error:
+        return " ".join(sentence(part) for part in (error.message, error.hint) if part)
+    return None
+
+
+def free_or_named(name: str | None) -> str | None:
+    """The same where a name may be left out."""
+    return name_problem(name) if name and name.strip() else None
+
+
+async def ask_name(
+    title: str,
+    *,
+    value: str,
+    yes: str,
+    note: str = "",
+    problem: Callable[[str], str | None] = name_problem,
+) -> str | None:
+    """Ask for a model's name; what `problem` finds in it is told at once, at the field."""
     with opened(title) as dialog:
         if note:
             ui.label(note).classes("cllm-soft")
-        field = ui.input("Name", value=value, validation=_name_problem)
-        field.props("outlined autofocus").classes("w-full")
+        field = ui.input("Name", value=value, validation=problem)
+        field.props("outlined autofocus hide-bottom-space").classes("w-full")
 
         def submit() -> None:
             if field.validate():
@@ -73,10 +99,9 @@ async def ask_overwrite(workspace: Workspace, name: str) -> bool:
         return True
     with opened(f"Replace {name}?") as dialog:
         ui.label("There is a model of that name. It goes to the trash with:")
-        with ui.element("ul").classes("cllm-lost"):
-            for line in lost_lines(lost):
-                text("li", line)
-        actions(dialog, "Replace it", lambda: dialog.submit(True))
+        _listed(lost_lines(lost))
+        leave, _ = actions(dialog, "Replace it", lambda: dialog.submit(True), loses=True)
+        leave.props("autofocus")
     answer = await answered(dialog)
     return answer is True
 
@@ -95,17 +120,19 @@ def lost_lines(lost: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def actions(dialog: ui.dialog, yes: str, submit: Any) -> tuple[ui.button, ui.button]:
-    """The foot of a dialog, and its buttons: leave, or do it."""
+def _listed(lines: Sequence[str]) -> None:
+    with ui.element("ul").classes("cllm-lost"):
+        for line in lines:
+            text("li", line)
+
+
+def actions(
+    dialog: ui.dialog, yes: str, submit: Any, *, loses: bool = False
+) -> tuple[ui.button, ui.button]:
+    """The foot of a dialog, and its buttons: leave, or do it; `loses` gives that a loud colour."""
     with ui.element("div").classes("cllm-dialog-actions"):
         leave = ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
         do = ui.button(yes, on_click=submit).props("unelevated no-caps")
+        if loses:
+            do.props("color=negative text-color=dark")
     return leave, do
-
-
-def _name_problem(name: str) -> str | None:
-    try:
-        check_name(name.strip(), "model")
-    except CllmError as error:
-        return " ".join(filter(None, (error.message, error.hint)))
-    return None

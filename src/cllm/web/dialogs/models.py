@@ -11,9 +11,18 @@ from nicegui import Client, run, ui
 from cllm.errors import CllmError, InputError
 from cllm.jobs.model_exchange import Target, export_model, export_path, import_model, quantise_model
 from cllm.jobs.model_service import rename_model, save_as
-from cllm.web.dialogs.asking import actions, answered, ask_name, ask_overwrite, opened
+from cllm.web.dialogs.asking import (
+    actions,
+    answered,
+    ask_name,
+    ask_overwrite,
+    free_or_named,
+    name_problem,
+    opened,
+)
 from cllm.web.header import use
 from cllm.web.layout import Loading, error_card, notify_error
+from cllm.web.proposal import in_page_words
 from cllm.web.state import AppState
 from cllm.web.text_source import DropPlace
 
@@ -35,8 +44,8 @@ async def open_model_folder(state: AppState) -> None:
         drop = DropPlace(
             state.workspace, purpose="model", title="Or drop a .gguf file", note="Up to 2 GB."
         )
-        name = ui.input("Name", placeholder="Made from the folder's name")
-        name.props("outlined dense stack-label").classes("w-full")
+        name = ui.input("Name", placeholder="Made from the folder's name", validation=free_or_named)
+        name.props("outlined dense stack-label hide-bottom-space").classes("w-full")
         work = _Work(dialog, "Taking it in …")
         work.draw("Open it", lambda: _take_in(state, place.value, drop, name.value))
     made = await answered(dialog)
@@ -71,7 +80,14 @@ async def _take_in(
 
 async def rename(state: AppState, name: str) -> str | None:
     """Ask for another name and give it."""
-    new = await ask_name(f"Rename {name}", value=name, yes="Rename")
+
+    def problem(new: str) -> str | None:
+        found, new = name_problem(new), new.strip()
+        if found is None and new != name and state.workspace.models.exists(new):
+            return f"There is a model named {new} already. Choose another name."
+        return found
+
+    new = await ask_name(f"Rename {name}", value=name, yes="Rename", problem=problem)
     if new is None or new == name:
         return None
     return await _done(lambda: run.io_bound(rename_model, state.workspace, name, new), new)
@@ -102,7 +118,7 @@ async def export(state: AppState, name: str) -> None:
     client = ui.context.client
     with opened(f"Export {name}") as dialog:
         ui.label("For which program? It is compared with the original before it is offered.")
-        target = ui.radio(_TARGETS, value="hf").props('aria-label="Program"')
+        target = ui.radio(_TARGETS, value="hf").props('aria-label="Program" autofocus')
 
         async def write() -> bool:
             to = cast("Target", target.value)
@@ -130,7 +146,7 @@ async def squeeze(state: AppState, name: str) -> str | None:
     """Make a smaller model of one, under a name of its own."""
     with opened(f"Squeeze {name}") as dialog:
         ui.label("A smaller model is made beside it. It writes faster and knows a little less.")
-        bits = ui.radio(_BITS, value=4).props('aria-label="Bits"')
+        bits = ui.radio(_BITS, value=4).props('aria-label="Bits" autofocus')
 
         async def make() -> str:
             chosen = cast("Literal[4, 8]", bits.value)
@@ -168,7 +184,7 @@ class _Work:
         except CllmError as error:
             if not self._answer.is_deleted:
                 with self._answer:
-                    error_card(error)
+                    error_card(in_page_words(error))
         else:
             if made:
                 self._dialog.submit(made)
@@ -189,6 +205,6 @@ async def _done(work: Callable[[], Awaitable[Any]], name: str) -> str | None:
     try:
         await work()
     except CllmError as error:
-        notify_error(error)
+        notify_error(in_page_words(error))
         return None
     return name

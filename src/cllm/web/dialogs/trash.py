@@ -18,6 +18,8 @@ from cllm.workspace.workspace import Workspace
 
 # Models that are deleted are few; of more, the last are shown.
 _MOST = 100
+# As many names as can be taken in before one says yes.
+_MOST_NAMED = 8
 
 
 async def show_trash(workspace: Workspace) -> None:
@@ -29,8 +31,8 @@ async def show_trash(workspace: Workspace) -> None:
         with ui.element("div").classes("cllm-dialog-actions"):
             if entries:
                 remove = ui.button("Remove all for good", on_click=lambda: dialog.submit("all"))
-                remove.props("flat no-caps")
-            ui.button("Close", on_click=dialog.close).props("unelevated no-caps")
+                remove.props("flat no-caps color=negative")
+            ui.button("Close", on_click=dialog.close).props("unelevated no-caps autofocus")
     answer = await answered(dialog)
     try:
         if answer == "all":
@@ -58,7 +60,13 @@ def _draw_entries(entries: Sequence[TrashEntry], bring_back: Callable[[str], Non
 
 async def _empty(workspace: Workspace, entries: Sequence[TrashEntry]) -> None:
     total = size(sum(entry.num_bytes for entry in entries))
-    what = "this model" if len(entries) == 1 else f"these {len(entries)} models"
+    names = [entry.name for entry in entries]
+    if len(names) == 1:
+        what, lines = names[0], []
+    else:
+        what, lines = f"these {len(names)} models", names[:_MOST_NAMED]
+        if len(names) > _MOST_NAMED:
+            lines.append(f"and {len(names) - _MOST_NAMED} more")
     note = f"It frees {total}, and can't be undone."
-    if await ask(f"Remove {what} for good?", note, yes="Remove"):
+    if await ask(f"Remove {what} for good?", note, yes="Remove", lines=lines, loses=True):
         await run.io_bound(remove_deleted, workspace, [entry.id for entry in entries])

@@ -96,6 +96,42 @@ window.cllmWriting ??= (() => {
       scroller().scrollTop = scroller().scrollHeight;
   }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 
+  /* The outer columns slide over the text of narrow windows: open one, and close it again. */
+  const sideOf = (opener) =>
+    document.querySelector(opener.matches(".cllm-open-left") ? ".is-left" : ".cllm-side.is-right");
+  const openerOf = (side) => document.querySelector(
+    side.matches(".is-left") ? ".cllm-open-left" : ".cllm-open-right");
+  const closeSide = (side) => {
+    side.classList.remove("is-open");
+    openerOf(side)?.setAttribute("aria-expanded", "false");
+    openerOf(side)?.focus({ preventScroll: true });
+  };
+  const openSide = () => document.querySelector(".cllm-side.is-open");
+  document.addEventListener("click", ({ target }) => {
+    const opener = target.closest?.(".cllm-open-left, .cllm-open-right");
+    const open = openSide();
+    if (open && (opener || target.closest?.(".cllm-side-close"))) closeSide(open);
+    if (!opener || sideOf(opener) === open) return;
+    const side = sideOf(opener);
+    side.classList.add("is-open");
+    opener.setAttribute("aria-expanded", "true");
+    side.querySelector(".cllm-side-close")?.focus({ preventScroll: true });
+  });
+  document.addEventListener("keydown", (event) => {
+    const open = openSide();
+    const isAbove = document.querySelector(".q-menu, .q-dialog");
+    if (event.key === "Escape" && open && !isAbove && !event.defaultPrevented) closeSide(open);
+  });
+
+  /* How high the composer is: what is told in passing stands above it. */
+  const measure = (tries = 100) => {
+    const composer = document.querySelector(".cllm-composer");
+    if (!composer) { if (tries) setTimeout(measure, 100, tries - 1); return; }
+    new ResizeObserver(() => document.documentElement.style.setProperty(
+      "--composer", `${composer.offsetHeight}px`)).observe(composer);
+  };
+  addEventListener("DOMContentLoaded", () => measure());
+
   /* The sheet. */
   const sheet = (id) => {
     const root = document.getElementById(`c${id}`);
