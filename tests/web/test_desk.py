@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from tests.web.conftest import make_model
 from cllm.config import GenerateSettings
 from cllm.errors import InputError, NotFoundError, SettingsError
 from cllm.jobs.beam import BeamNode, BeamResult, BeamText
-from cllm.web.beam_dialog import tree_options
+from cllm.web.beam_dialog import tree_picture
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk, as_shown, as_turns, still_there
 from cllm.web.running import RunningText
@@ -469,16 +470,22 @@ def test_the_way_to_the_best_text_stands_out_in_the_tree() -> None:
     nodes = [
         BeamNode(None, 1, " a", math.log(0.5)),
         BeamNode(None, 2, " b", math.log(0.4)),
-        BeamNode(1, 3, " c", math.log(0.9)),
+        BeamNode(1, 3, " <c", math.log(0.9)),
     ]
     best = BeamText(" b c", 2, math.log(0.36), -1.0, "length", 0, 2)
-    tree = tree_options(BeamResult("m", " b c", [best], nodes))["series"][0]["data"][0]
-    first, second = tree["children"]
-    assert (first["name"], first["value"]) == ("␣a", "50%")
-    assert "lineStyle" not in first
-    assert "lineStyle" in second
-    assert [child["name"] for child in second["children"]] == ["␣c"]
-    assert "lineStyle" in second["children"][0]
+    picture = ElementTree.fromstring(tree_picture(BeamResult("m", " b c", [best], nodes)))
+    boxes = {}
+    for group in picture.iter("g"):
+        name, share = (text.text for text in group.iter("text"))
+        [box] = group.iter("rect")
+        boxes[name] = (share, group.get("class"), float(box.get("y") or ""))
+    top = boxes["…"][2]
+    # The best lies straight along the top, the others below it.
+    assert boxes["␣b"] == ("40%", "is-best", top)
+    assert boxes["␣<c"] == ("90%", "is-best", top)
+    assert boxes["␣a"][:2] == ("50%", "")
+    assert boxes["␣a"][2] > top
+    assert sum(path.get("class") == "is-best" for path in picture.iter("path")) == 2
 
 
 def test_the_script_and_style_of_the_pages_ask_nobody_for_anything() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import unicodedata
 from collections.abc import Mapping
+from html import escape
 from typing import TYPE_CHECKING, Any, final
 
 from nicegui import background_tasks, ui
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from cllm.config import GenerateSettings
     from cllm.jobs.beam import BeamResult, BeamSettings, BeamText
 
-# The names of tokens lie on one line each in the picture of the tree.
-_ROW_PIXELS, _LEAST_PIXELS, _STEP_PIXELS = 26, 260, 92
+# The picture of the tree: each token is a box of two lines, the columns lie a gap apart.
+_ROW_PIXELS, _BOX_PIXELS, _LEAST_PIXELS, _GAP_PIXELS, _EDGE_PIXELS = 40, 32, 34, 26, 12
+# Smaller than this, its words could no longer be read.
+_SMALLEST = 0.85
 
 
 @final
@@ -40,6 +44,7 @@ class BeamDialog:
     async def ask(self) -> str | None:
         """The text that the person chose to go on with, None for none."""
         with ui.dialog() as self._dialog, ui.card().classes("cllm-dialog is-wide"):
+            self._dialog.props["aria-label"] = "Likeliest ways on"
             with ui.row().classes("w-full items-center no-wrap"):
                 ui.label("Likeliest ways on").classes("cllm-dialog-title")
                 ui.space()
@@ -68,7 +73,7 @@ class BeamDialog:
             ):
                 choice = ui.select(options, label=label).bind_value(self, name)
                 choice.props("dense outlined options-dense").classes("cllm-beam-choice")
-            ui.button("Search", on_click=self._search).props("flat no-caps")
+            ui.button("Search", on_click=self._search).props("outline no-caps")
 
     async def _search(self) -> None:
         if self._is_busy:
@@ -85,7 +90,8 @@ class BeamDialog:
             self._problem = error
         finally:
             self._is_busy = False
-            if not self._dialog.is_deleted:
+            # Nothing is drawn into a dialog that is being closed.
+            if self._dialog.value and not self._dialog.is_deleted:
                 self._found.refresh()
 
     def _find(self, settings: GenerateSettings, wanted: BeamSettings) -> BeamResult:
@@ -106,15 +112,8 @@ class BeamDialog:
         result = self._result
         if result is None:
             return
-        options = tree_options(result)
-        with (
-            ui.element("div")
-            .classes("cllm-beam-tree")
-            .props('tabindex="0" role="region" aria-label="Tree of tokens"')
-        ):
-            width, height = tree_size(result)
-            chart = ui.echart(options, renderer="svg")
-            chart.style(f"width:{width}px; min-width:100%; height:{height}px")
+        tree = ui.html(tree_picture(result), sanitize=False).classes("cllm-beam-tree")
+        tree.props('tabindex="0" role="region" aria-label="Tree of tokens"')
         with ui.element("ol").classes("cllm-beam-texts"):
             for sample in result.samples:
                 with ui.element("li"):
@@ -130,13 +129,68 @@ class BeamDialog:
         button.props('type="button"').on("click", lambda: self._dialog.submit(sample.text))
 
 
-def tree_size(result: BeamResult) -> tuple[int, int]:
-    """Width and height of the picture in pixels."""
-    depths = _depths(result)
-    parents = {node.parent for node in result.nodes}
-    leaves = sum(place not in parents for place in range(len(result.nodes)))
-    height = max(_LEAST_PIXELS, leaves * _ROW_PIXELS + 40)
-    return (max(depths, default=1) + 2) * _STEP_PIXELS, height
+def tree_picture(result: BeamResult) -> str:
+    """The tree as SVG: the way to the best text stands out and runs straight along the top."""
+    best, depths = _best(result), _depths(result)
+    rows = _rows(result, best)
+    names = [_visible(node.token) for node in result.nodes]
+    widths = [_width(name) for name in names]
+    # Each column is as wide as the widest of its tokens; the first holds the beginning.
+    columns = [_width("…")] + [0] * max(depths, default=0)
+    for depth, wide in zip(depths, widths, strict=True):
+        columns[depth] = max(columns[depth], wide)
+    lefts = [_EDGE_PIXELS]
+    for wide in columns:
+        lefts.append(lefts[-1] + wide + _GAP_PIXELS)
+    parts = [_box("…", "", (_EDGE_PIXELS, 0, columns[0]), is_best=True)]
+    # The best come last: their lines lie above the others.
+    for place in sorted(range(len(names)), key=lambda place: place in best):
+        node, left, is_best = result.nodes[place], lefts[depths[place]], place in best
+        share = math.exp(node.log_probability)
+        before, row = (
+            (columns[0], 0) if node.parent is None else (widths[node.parent], rows[node.parent])
+        )
+        start = (lefts[depths[place] - 1] + before, row)
+        parts.append(_line(start, (left, rows[place]), share, is_best=is_best))
+        spot = (left, rows[place], widths[place])
+        parts.append(_box(names[place], _percent(share), spot, is_best=is_best))
+    width = lefts[-1] - _GAP_PIXELS + _EDGE_PIXELS
+    height = (max(rows, default=0) + 1) * _ROW_PIXELS + 2 * _EDGE_PIXELS
+    # A little too wide, it is drawn smaller; much too wide, it scrolls.
+    fit = f"width:100%;min-width:{round(width * _SMALLEST)}px;max-width:{width}px"
+    head = f'<svg viewBox="0 0 {width} {height}" style="{fit}" role="img" aria-label="Tokens">'
+    return "".join([head, *parts, "</svg>"])
+
+
+def _box(name: str, share: str, spot: tuple[int, int, int], *, is_best: bool) -> str:
+    """A token and how likely it was; `spot` is its left, its row and its width."""
+    left, row, width = spot
+    top, middle = _EDGE_PIXELS + row * _ROW_PIXELS, left + width / 2
+    texts = f'<text x="{middle}" y="{top + 15}">{escape(name)}</text>'
+    texts += f'<text class="is-share" x="{middle}" y="{top + 27}">{escape(share)}</text>'
+    box = f'<rect x="{left}" y="{top}" width="{width}" height="{_BOX_PIXELS}" rx="6"/>'
+    return f'<g class="{"is-best" if is_best else ""}">{box}{texts}</g>'
+
+
+def _line(start: tuple[int, int], end: tuple[int, int], share: float, *, is_best: bool) -> str:
+    """From a token to one that came after it; the likelier, the thicker."""
+    (x, row), (to_x, to_row) = start, end
+    y, to_y = (_EDGE_PIXELS + at * _ROW_PIXELS + _BOX_PIXELS / 2 for at in (row, to_row))
+    # Level as far as the gap between the columns: it runs behind no other token.
+    gap, half = to_x - _GAP_PIXELS, to_x - _GAP_PIXELS / 2
+    path = f"M{x} {y}H{gap}C{half} {y} {half} {to_y} {to_x} {to_y}"
+    kind = ' class="is-best"' if is_best else ""
+    return f'<path{kind} d="{path}" stroke-width="{1 + 2 * math.sqrt(share):.1f}"/>'
+
+
+def _best(result: BeamResult) -> set[int]:
+    """The places of the best text's tokens."""
+    best: set[int] = set()
+    node = result.samples[0].node if result.samples else None
+    while node is not None:
+        best.add(node)
+        node = result.nodes[node].parent
+    return best
 
 
 def _depths(result: BeamResult) -> list[int]:
@@ -147,52 +201,26 @@ def _depths(result: BeamResult) -> list[int]:
     return depths
 
 
-def tree_options(result: BeamResult) -> dict[str, Any]:
-    """The tree as ECharts draws it; the way to the best text stands out."""
-    best = set()
-    node = result.samples[0].node if result.samples else None
-    while node is not None:
-        best.add(node)
-        node = result.nodes[node].parent
-    items: list[dict[str, Any]] = []
-    roots: list[dict[str, Any]] = []
-    for place, found in enumerate(result.nodes):
-        share = math.exp(found.log_probability)
-        item = {
-            "name": f"{_visible(found.token)}",
-            "value": _percent(share),
-            "symbolSize": 5 + 11 * math.sqrt(share),
-            "children": [],
-        }
-        if place in best:
-            item["itemStyle"] = {"color": "#c0492f", "borderColor": "#c0492f"}
-            item["lineStyle"] = {"color": "#c0492f", "width": 2}
-        items.append(item)
-        (roots if found.parent is None else items[found.parent]["children"]).append(item)
-    series = {
-        "type": "tree",
-        "data": [{"name": "…", "children": roots}],
-        "left": 30,
-        "right": 90,
-        "top": 10,
-        "bottom": 10,
-        "orient": "LR",
-        "symbol": "circle",
-        "roam": False,
-        "initialTreeDepth": -1,
-        "expandAndCollapse": False,
-        "animationDuration": 250,
-        "itemStyle": {"color": "#5d7f91", "borderWidth": 0},
-        "lineStyle": {"color": "#8d94a3", "width": 1, "curveness": 0.5},
-        "label": {
-            "position": "top",
-            "distance": 4,
-            "fontSize": 12,
-            "color": "inherit",
-            "fontFamily": "Georgia, serif",
-        },
-    }
-    return {"tooltip": {"formatter": "{b}  {c}", "confine": True}, "series": [series]}
+def _rows(result: BeamResult, best: set[int]) -> list[int]:
+    """The row of each node: a first child stands level with its parent; the best is first."""
+    children: dict[int | None, list[int]] = {}
+    for place, node in reversed(list(enumerate(result.nodes))):
+        children.setdefault(node.parent, []).append(place)
+    rows, free = [0] * len(result.nodes), 0
+    waiting = sorted(children.get(None, ()), key=lambda place: place in best)
+    while waiting:
+        place = waiting.pop()
+        rows[place] = free
+        below = sorted(children.get(place, ()), key=lambda place: place in best)
+        waiting += below
+        free += not below
+    return rows
+
+
+def _width(name: str) -> int:
+    """About how wide a token is drawn, in pixels; East Asian characters take twice the room."""
+    num = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in name)
+    return max(_LEAST_PIXELS, 8 * num + 12)
 
 
 def _visible(token: str) -> str:

@@ -19,7 +19,7 @@ WORKS = {
     "memory": ("Memory", "The most that a whole process held, Python and all."),
 }
 _GROUPS = {
-    "float32": "32 bits, and bfloat16",
+    "float32": "32 and 16 bits",
     "int8": "8 bits",
     "int4": "4 bits",
     "as stored": "as it is stored",
@@ -52,7 +52,7 @@ def groups(model: Mapping[str, Any], work: str) -> list[tuple[str, list[Bar]]]:
         mine = _figure(own, work) if work != "training" else None
         if work == "training" and number == 0:
             mine = _middle(model.get("training_tokens_per_s"))
-        bars = [] if mine is None else [Bar(f"cllm {kind}", mine, None, True)]
+        bars = [] if mine is None else [Bar("cllm", mine, None, True)]
         for peer in model.get("peers") or ():
             theirs = _figure(peer, work)
             if peer["against"] == kind and theirs is not None:
@@ -180,8 +180,7 @@ def card(model: Mapping[str, Any], found: Sequence[tuple[str, Sequence[Bar]]], w
 def row(bar: Bar, share: float, work: str) -> None:
     """One program: its name, its bar, its figure, and the ratio."""
     with ui.element("li").classes("is-ours" if bar.is_ours else ""):
-        name = "cllm" if bar.is_ours and work == "training" else bar.name
-        text("span", name, "cllm-bench-name")
+        text("span", bar.name, "cllm-bench-name")
         with ui.element("span").classes("cllm-bench-bar").props("aria-hidden=true"):
             ui.element("span").style(f"--share:{share:.4f}")
         text("span", size(bar.value) if work == "memory" else short_count(bar.value), "cllm-num")

@@ -21,9 +21,14 @@ from cllm.web.state import AppState, app_state
 from cllm.web.theme import chart
 
 _SUBJECTS = {"presets": "Four sizes of model", "model": "The model in use"}
-_SECONDS = {20: "about 20 s", 60: "about a minute", 180: "about 3 minutes"}
+# A slow machine takes longer than it is given.
+_SECONDS = {20: "20 s or more", 60: "a minute or more", 180: "3 minutes or more"}
 _USUAL_S, _USUAL_WITH_PEERS_S = 60, 180
 _LOOK_S = 0.5
+# The smallest bar ends at so many times the start of the axis.
+_LEAST_BAR = 1.6
+# What the formats of the weights are called.
+_FORMATS = {"float32": "32 bits", "bfloat16": "16 bits", "int8": "8 bits", "int4": "4 bits"}
 _WARNING = "A training is at work: the figures will be low. Pause it first for good ones."
 
 
@@ -126,6 +131,8 @@ class BenchmarksView:
         if worker.is_running != self._was_running:
             self._was_running = worker.is_running
             self._controls.refresh()
+            if self._found is None:
+                self._results.refresh()
             if not worker.is_running:
                 # Whichever page began it, all show what was found.
                 self._found = await asyncio.to_thread(worker.last)
@@ -136,7 +143,8 @@ class BenchmarksView:
         step, seconds = worker.step, time.time() - (worker.began or time.time())
         if step is not None:
             name, done, total = step
-            self._label.set_text(f"Measuring {name} ({done + 1} of {total}), {clock(seconds)}")
+            told = f"Measuring {name} ({done + 1} of {total}), {worker.share:.0%}"
+            self._label.set_text(f"{told}, {clock(seconds)}")
             if worker.share > 0:
                 self._meter.classes(remove="is-unknown")
             self._bar.style(f"--share:{worker.share:.3f}")
@@ -151,6 +159,9 @@ class BenchmarksView:
 
             def tell(share: float) -> None:
                 activity.progress = share
+                if self._worker.step is not None:
+                    _, done, total = self._worker.step
+                    activity.label = f"Benchmarks {done + 1} of {total}"
 
             ui.timer(0.1, self._look, once=True)
             try:
@@ -163,11 +174,13 @@ class BenchmarksView:
     def _results(self) -> None:
         found = self._found
         if found is None:
-            empty(
-                "Nothing was measured yet",
-                "It takes about a minute and uses the whole machine; the app stays usable.",
-                icon="speed",
-            )
+            if not self._worker.is_running:
+                empty(
+                    "Nothing was measured yet",
+                    "It takes a minute or more, by the machine, and uses the whole of it; "
+                    "the app stays usable.",
+                    icon="speed",
+                )
             return
         with section("Tokens a second", when_and_where(found)):
             if found.get("is_disturbed"):
@@ -185,9 +198,9 @@ class BenchmarksView:
         names = [model["name"] for model in found["models"]]
         series: list[dict[str, Any]] = []
         for label, pick in (
-            ("prompt", "prefill_tokens_per_s"),
+            ("reading", "prefill_tokens_per_s"),
             ("one text", "decode_tokens_per_s"),
-            ("32 texts", "batch_32_tokens_per_s"),
+            ("32 at once", "batch_32_tokens_per_s"),
         ):
             data = [median(model["formats"][0].get(pick)) for model in found["models"]]
             if any(data):
@@ -195,17 +208,20 @@ class BenchmarksView:
         trained = [median(model["training_tokens_per_s"]) for model in found["models"]]
         if any(trained):
             series.append({"type": "bar", "name": "training", "data": trained, "barMaxWidth": 34})
-        # A bar on an axis of powers begins somewhere: below the least of all.
         least = min((value for one in series for value in one["data"] if value), default=100)
-        lowest = 10 ** math.floor(math.log10(least))
         options = {
             "xAxis": {"type": "category", "data": names},
-            "yAxis": {"type": "log", "scale": False, "min": lowest},
+            "yAxis": {"type": "log", "scale": False, "min": axis_start(least)},
             "tooltip": {"trigger": "axis"},
             "aria": {"enabled": False},
             "series": series,
         }
         chart(options, label="Tokens a second by size of model", height="20rem")
+
+
+def axis_start(least: int) -> int:
+    """Where an axis of powers of ten begins: so far below the least that its bar is seen, too."""
+    return int(10 ** math.floor(math.log10(max(least / _LEAST_BAR, 1.0))))
 
 
 def median(rates: Mapping[str, Any] | None) -> int | None:
@@ -215,8 +231,9 @@ def median(rates: Mapping[str, Any] | None) -> int | None:
 
 def table(found: Mapping[str, Any]) -> None:
     """Every model and format with its rates."""
-    names = ["model", "weights", "prompt", "one text", "8 texts", "32 texts", "first token"]
-    names += ["training", "memory"]
+    names = ["Model", "Weights", "Reading", "One text", "8 at once", "32 at once", "First token"]
+    names += ["Training", "Memory"]
+    text("p", "The table goes on to the right.", "cllm-hint cllm-bench-more")
     with (
         ui.element("div")
         .classes("cllm-bench-table")
@@ -242,7 +259,7 @@ def row(model: Mapping[str, Any], figures: Mapping[str, Any], *, is_first: bool)
     memory = figures.get("process_bytes")
     return [
         f"{model['name']} ({model['parameters'] / 1e6:.1f} M)" if is_first else "",
-        str(figures["format"]),
+        _FORMATS.get(figures["format"], str(figures["format"])),
         *rates,
         f"{first * 1e3:.2f} ms",
         _rate(model["training_tokens_per_s"]) if is_first else "",
@@ -258,7 +275,7 @@ def _rate(rates: Mapping[str, Any] | None) -> str:
 def when_and_where(found: Mapping[str, Any]) -> str:
     """When it was measured, on what: it may be long ago, on another machine."""
     when = datetime.fromtimestamp(found["measured_at"])
-    return f"Measured {when:%d %B %Y, %H:%M}, on {found['processor']}, {found['cores']} cores."
+    return f"Measured {when:%-d %b %Y, %H:%M}, on {found['processor']}, {found['cores']} cores."
 
 
 def facts(found: Mapping[str, Any]) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, final
 
 from nicegui import ui
 
-from cllm.errors import CllmError
+from cllm.errors import CllmError, IntegrityError
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk
-from cllm.web.layout import Loading, error_card, telling
+from cllm.web.dialogs.models import open_model_folder
+from cllm.web.layout import Loading, empty, error_card, sentence, telling
 from cllm.web.sampling_panel import KeptSettings, SamplingPanel
+from cllm.web.state import app_state
 from cllm.web.transcript import Actions, Transcript
 from cllm.web.writing_frame import WritingFrame, starting_settings
 
@@ -22,6 +24,21 @@ if TYPE_CHECKING:
 
 # What a text for dialogue looks like, for models that have seen none.
 EXAMPLE = "User: What is the tide?\nAssistant: The rise and fall of the sea.\n"
+DAMAGED = "This model's file is damaged: train it again or delete it."
+# Not on a screen that is touched, where a keyboard would come up; nobody is torn from what they do.
+_TO_COMPOSER = """(() => {
+  if (!matchMedia("(pointer: fine)").matches) return;
+  const focus = (tries) => {
+    const field = document.querySelector(".cllm-composer:not(.hidden) textarea");
+    const at = document.activeElement;
+    const isBusy = document.querySelector(".q-dialog, .q-menu, .cllm-side.is-open")
+      || getSelection().type === "Range" || !(at === document.body || at.closest(".cllm-new"));
+    if (isBusy) return;
+    if (field) field.focus({ preventScroll: true });
+    else if (tries) setTimeout(focus, 50, tries - 1);
+  };
+  focus(10);
+})()"""
 
 
 @final
@@ -42,6 +59,8 @@ class ChatView:
         self._is_chat: bool | None = None
         self._problem: CllmError | None = None
         self._seen_model: str | None = None
+        # What the notice was drawn for: only for something else is it drawn anew.
+        self._noticed: tuple[object, ...] | None = None
         self._list = ConversationList(desk, "chat", self.open, chosen=conversation)
         # What begins a reply comes one after the other: opening a model may take a moment.
         self._one_at_a_time = asyncio.Lock()
@@ -77,7 +96,7 @@ class ChatView:
             try:
                 held = await asyncio.to_thread(store.get, conversation)
             except CllmError as error:
-                ui.notify(error.message, type="warning")
+                ui.notify(sentence(error.message), type="warning")
                 self._conversation = None
         await self._transcript.load(self._conversation)
         if held is None:
@@ -95,11 +114,15 @@ class ChatView:
         )
         await self._list.choose(self._conversation)
         await self._look_at_model()
+        if self._is_chat:
+            self._frame.root.client.run_javascript(_TO_COMPOSER)
 
     async def _watch_model(self) -> None:
-        """Another model was chosen in the header."""
+        """Another model was chosen in the header, or the first one is being made."""
         if self._model() != self._seen_model:
             await self._look_at_model()
+        elif self._to_notice() != self._noticed:
+            self._notice.refresh()
 
     async def _look_at_model(self) -> None:
         """Whether the model in use can chat at all; opening it may take a moment."""
@@ -117,26 +140,30 @@ class ChatView:
             self._is_chat, self._problem = is_chat, problem
         self._show_state()
 
+    def _to_notice(self) -> tuple[object, ...]:
+        name = self._model()
+        training = training_told() if name is None else None
+        return (name, self._problem, self._is_chat, self._transcript.is_empty, training)
+
     def _show_state(self) -> None:
-        self._notice.refresh()
+        if self._to_notice() != self._noticed:
+            self._notice.refresh()
         self._loading.refresh()
         self._show_composer()
 
     @ui.refreshable_method
     def _notice(self) -> None:
         """What to know before the first word: no model, no dialogue, or how to begin."""
-        name = self._model()
+        name, self._noticed = self._model(), self._to_notice()
         if name is None:
-            self._empty("There is no model yet", "Create one or open a model folder first.")
-            with self._empty_row():
-                ui.button("Models", on_click=lambda: ui.navigate.to("/models")).props(
-                    "unelevated no-caps"
-                )
+            no_model()
         elif self._problem is not None:
-            error_card(self._problem)
-            with self._empty_row().classes("q-mt-md"):
-                other = ui.button("Choose another model").props("unelevated no-caps")
-                other.on_click(lambda: ui.navigate.to("/models"))
+            if isinstance(self._problem, IntegrityError):
+                damaged(DAMAGED, self._problem.message, self._problem.where)
+            else:
+                error_card(self._problem)
+                with self._empty_row().classes("q-mt-md"):
+                    _another_model()
         elif self._is_chat is False:
             self._empty(
                 f"{name} continues texts",
@@ -280,3 +307,54 @@ class ChatView:
         held = await asyncio.to_thread(self._desk.workspace.conversations.get, self._conversation)
         self._frame.title.set_text(held.title or "New chat")
         await self._list.choose(self._conversation)
+
+
+def training_told() -> tuple[str, bool] | None:
+    """The model that is being trained, and whether that is paused."""
+    training = app_state().glance.training
+    return None if training is None else (training.model, training.state == "paused")
+
+
+def no_model() -> ui.element:
+    """What Chat and Write say without a model: how to come to one, or where it is being made."""
+    training = training_told()
+    if training is not None:
+        name, is_paused = training
+        title = f"The training of {name} is paused" if is_paused else f"{name} is being trained"
+        note = "Once it has learned, it can be used here."
+        with empty(title, note, icon="model_training") as card:
+            look = ui.button("Look at the training").props("unelevated no-caps")
+            look.on_click(lambda: ui.navigate.to("/training"))
+        return card
+    # The words of Models.
+    note = "Train one on text of yours, or open a model folder."
+    card = empty("No models yet", note, icon="inventory_2")
+    with card, ui.element("div").classes("cllm-flow justify-center"):
+        create = ui.button("Create your first model").props("unelevated no-caps")
+        create.on_click(lambda: ui.navigate.to("/"))
+        folder = ui.button("Open a model folder", icon="folder_open").props("outline no-caps")
+        folder.on_click(_open_folder)
+    return card
+
+
+async def _open_folder() -> None:
+    # Beside the card, which may be drawn anew meanwhile.
+    with ui.context.client.content:
+        await open_model_folder(app_state())
+
+
+def _another_model() -> None:
+    other = ui.button("Choose another model").props("unelevated no-caps")
+    other.on_click(lambda: ui.navigate.to("/models"))
+
+
+def damaged(told: str, details: str | None, where: str | None = None) -> None:
+    """What is wrong with a model in words for people; the rest is folded away."""
+    with ui.element("div").classes("cllm-error q-mb-md").props("role=alert"):
+        ui.label(told).classes("cllm-error-title")
+        if details:
+            with ui.expansion("Details").classes("w-full cllm-details q-mb-md"):
+                ui.label(sentence(details)).classes("cllm-hint")
+                if where:
+                    ui.label(where).classes("cllm-mono cllm-hint")
+        _another_model()

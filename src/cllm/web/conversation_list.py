@@ -136,6 +136,7 @@ class ConversationList:
 
     async def _rename(self, conversation: str, title: str) -> None:
         with ui.dialog() as dialog, ui.card().classes("cllm-dialog"):
+            dialog.props["aria-label"] = "Rename"
             ui.label("Rename").classes("cllm-dialog-title")
             field = ui.input("Name", value=title).props("outlined autofocus").classes("w-full")
             field.on("keydown.enter", lambda: dialog.submit(field.value))

@@ -277,6 +277,10 @@ class SamplingPanel:
             "Each text is drawn anew. Off: what you ask for twice comes twice.",
             is_on=True,
         )
+        # One that is drawn anew each time cannot be set.
+        self._seed_field.bind_enabled_from(
+            self._new_seed, "value", backward=lambda is_on: not is_on
+        )
 
     def _change_seed(self, value: int | float | None) -> None:
         self._put("seed", int(value or 0))

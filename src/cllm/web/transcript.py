@@ -200,6 +200,7 @@ class Transcript:
     async def _ask(self, text: str) -> str | None:
         """Another text for a message; the messages may be drawn anew while it is written."""
         with self._client.content, ui.dialog() as dialog, ui.card().classes("cllm-dialog"):
+            dialog.props["aria-label"] = "Edit what you said"
             ui.label("Edit what you said").classes("cllm-dialog-title")
             field = ui.textarea("Message", value=text)
             field.props("outlined autogrow autofocus").classes("w-full")

@@ -10,12 +10,14 @@ from nicegui import ui
 
 from cllm.errors import CllmError, NotFoundError
 from cllm.web.beam_dialog import BeamDialog
+from cllm.web.chat_view import DAMAGED, damaged, no_model, training_told
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk, as_shown, sound
-from cllm.web.layout import notify_error, telling
+from cllm.web.layout import notify_error, sentence, telling
 from cllm.web.paper import Paper
 from cllm.web.running import LOOK_S, RunningText
 from cllm.web.sampling_panel import KeptSettings, SamplingPanel
+from cllm.web.state import app_state
 from cllm.web.token_text import Segment, TokenFact, segments
 from cllm.web.transcript import figures, told
 from cllm.web.writing_frame import WritingFrame, starting_settings
@@ -40,7 +42,7 @@ class WriteView:
         # A click on "Continue" also ends the typing, which is to be kept: two at once.
         # Another text is opened between two such steps, never within one.
         self._one_at_a_time = asyncio.Lock()
-        self._seen_model = model()
+        self._seen = self._standing()
         self._list = ConversationList(desk, "write", self.open, chosen=conversation)
 
     async def build(self) -> None:
@@ -81,7 +83,7 @@ class WriteView:
                 running = None if held.leaf is None else self._desk.texts.get(held.leaf)
                 parts = await self._read(but=None if running is None else held.leaf)
             except CllmError as error:
-                ui.notify(error.message, type="warning")
+                ui.notify(sentence(error.message), type="warning")
                 self._conversation, running = None, None
         if self._conversation is None:
             workspace = self._desk.workspace
@@ -102,10 +104,15 @@ class WriteView:
         if running is not None:
             self._follow(running)
 
+    def _standing(self) -> tuple[object, ...]:
+        """The model in use, what is wrong with it, and the training of a first one."""
+        name = self._model()
+        return (name, _problem(), training_told() if name is None else None)
+
     def _watch_model(self) -> None:
-        """Another model was chosen in the header."""
-        if self._model() != self._seen_model:
-            self._seen_model = self._model()
+        """Another model was chosen in the header, or something has happened to it."""
+        if self._standing() != self._seen:
+            self._seen = self._standing()
             self._no_model.refresh()
             self._foot.refresh()
 
@@ -129,16 +136,11 @@ class WriteView:
 
     @ui.refreshable_method
     def _no_model(self) -> None:
-        if self._model() is not None:
-            return
-        with ui.element("div").classes("cllm-welcome"):
-            ui.label("There is no model yet").classes("cllm-welcome-title")
-            ui.label("Create one or open a model folder, and it continues your text.").classes(
-                "cllm-welcome-text"
-            )
-            ui.button("Models", on_click=lambda: ui.navigate.to("/models")).props(
-                "unelevated no-caps"
-            )
+        problem = _problem()
+        if self._model() is None:
+            no_model().classes("is-above")
+        elif problem is not None:
+            damaged(*problem)
 
     @ui.refreshable_method
     def _foot(self) -> None:
@@ -151,9 +153,10 @@ class WriteView:
                 return
             go_on = ui.button("Continue", icon="east", on_click=self._go_on)
             go_on.props("unelevated no-caps").tooltip("Ctrl+Enter")
-            go_on.set_enabled(self._model() is not None)
+            can_write = self._model() is not None and _problem() is None
+            go_on.set_enabled(can_write)
             ways = ui.button("Likeliest ways on", icon="account_tree", on_click=self._beams)
-            ways.props("flat no-caps").set_enabled(self._model() is not None)
+            ways.props("flat no-caps").set_enabled(can_write)
             last = self._last
             if last is not None and last.role == "assistant":
                 ui.button("Another way", icon="refresh", on_click=self._again).props("flat no-caps")
@@ -358,3 +361,13 @@ def _offered(last: Message | None) -> tuple[object, ...]:
     if last is None or (last.role == "document" and last.text and len(last.siblings) < 2):
         return ()
     return (last.id, last.siblings, bool(last.text))
+
+
+def _problem() -> tuple[str, str | None] | None:
+    """What keeps the model in use from being opened: in words for people, and its details."""
+    glance = app_state().glance
+    if glance.loading != "failed":
+        return None
+    is_damaged = glance.card is not None and glance.card.problem is not None
+    words = "This model can't be opened: train it again or delete it."
+    return (DAMAGED if is_damaged else words), glance.problem

@@ -30,29 +30,36 @@ async def compare(state: AppState, name: str) -> None:
         second.props("outlined dense").classes("w-full")
         table = ui.element("div").classes("w-full")
 
-        def draw() -> None:
-            table.clear()
-            with table:
-                _table(cards[name], cards[second.value])
-
-        second.on_value_change(draw)
-        draw()
         start = ui.input("The same beginning for both", value=cards[name].prompt or "")
         start.props("outlined").classes("w-full")
         with ui.element("div").classes("cllm-pair"):
             places = [text("div", "", "cllm-prose cllm-sample") for _ in range(2)]
 
+        def draw() -> None:
+            table.clear()
+            with table:
+                _table(cards[name], cards[second.value])
+            # What another model wrote says nothing of this one.
+            for model, place in zip((name, second.value), places, strict=True):
+                place.set_content(f"What {model} writes stands here.")
+                place.classes("cllm-soft")
+
+        second.on_value_change(draw)
+        draw()
+
         async def write() -> None:
             button.disable()
+            second.disable()
             try:
                 for model, place in zip((name, second.value), places, strict=True):
-                    place.set_content("…")
+                    place.classes(remove="cllm-soft").set_content("…")
                     written = await run.io_bound(_continue, state, model, start.value or "")
                     place.set_content(written or "")
             except CllmError as error:
                 notify_error(error)
             finally:
                 button.enable()
+                second.enable()
 
         with ui.element("div").classes("cllm-dialog-actions"):
             ui.button("Close", on_click=dialog.close).props("flat no-caps")
@@ -79,7 +86,7 @@ def _table(one: ModelCard, other: ModelCard) -> None:
         ("Chats", *("yes" if card.is_chat else "no" for card in (one, other))),
         ("Made", *(f"{datetime.fromtimestamp(c.modified):%-d %b %Y}" for c in (one, other))),
     ]
-    with ui.element("table").classes("cllm-table"):
+    with ui.element("table").classes("cllm-table cllm-compare-table"):
         with ui.element("thead"), ui.element("tr"):
             text("td", "")
             for card in (one, other):
