@@ -77,10 +77,8 @@ def test_who_comes_later_joins_between_tokens(serve):
 def test_who_asks_for_many_leaves_room_to_others(serve):
     """Of 8 slots one is left, and it goes to who has the fewest texts, not to who came first."""
     scheduler, gate, decoder = serve(num_slots=8)
-    many = [
-        scheduler.submit([start, start], GenerateSettings(temperature=0, max_tokens=50), owner="many")
-        for start in range(1, 13)
-    ]
+    long = GenerateSettings(temperature=0, max_tokens=50)
+    many = [scheduler.submit([n, n], long, owner="many") for n in range(1, 13)]
     two = [scheduler.submit([start, start], GREEDY, owner="two") for start in (100, 101)]
     one = scheduler.submit([120, 120], GREEDY)
     gate.open()

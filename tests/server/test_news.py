@@ -2,16 +2,11 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.loops import in_a_loop
 
 from cllm.server.news import News
-
-
-def in_a_loop(work):
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, asyncio.wait_for(work, 60)).result()
 
 
 @pytest.mark.parametrize("num_followers", [1, 3, 64])

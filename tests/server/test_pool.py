@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psutil
 import pytest
+from tests.loops import in_a_loop
 
 from cllm.errors import NotFoundError, SettingsError
 from cllm.infer.scheduler import BusyError
@@ -27,13 +28,6 @@ from cllm.server import pool as pool_module
 from cllm.server.limits import Limits
 from cllm.server.pool import Pool
 from cllm.workspace.workspace import Workspace
-
-
-def in_a_loop(work):
-    """What a coroutine returns, run in a thread: this one may have a loop of the browser's."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
-
 
 NAMES = ("one", "two", "three")
 # Weights of 27,904 floats and 2 slots of 96 tokens (24,576 bytes each) are 161 kB and a bit.

@@ -9,10 +9,10 @@ import socket
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from tests.loops import in_a_loop
 from tests.server.conftest import LIMITS, Running
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -21,13 +21,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from cllm.jobs.serve import address_of, listen, make_server
 from cllm.server.access import make_access
 from cllm.server.app import create_app
-
-
-def in_a_loop(work):
-    """What a coroutine returns, run in a thread: this one may have a loop of the browser's."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
-
 
 ENDLESS = {"prompt": "The river", "max_tokens": 8000, "logit_bias": {"0": -100}, "stream": True}
 

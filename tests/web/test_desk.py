@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nicegui import Client, core, ui
+from tests.loops import in_a_loop
 from tests.web.conftest import make_model
 
 from cllm.config import GenerateSettings
@@ -310,7 +311,7 @@ def test_of_two_changes_of_the_settings_the_later_stays(
         go.set()
         await first
 
-    asyncio.run(change())
+    in_a_loop(change())
     assert store.get(held).settings == {"temperature": 1.5}
 
 
@@ -330,7 +331,7 @@ def test_settings_changed_while_a_conversation_is_made_are_its_own(
         await changing
         return (await making).id
 
-    held = store.get(asyncio.run(change()))
+    held = store.get(in_a_loop(change()))
     assert (held.model, held.mode, held.settings) == ("talk", "chat", {"temperature": 1.5})
 
 
@@ -463,7 +464,7 @@ def test_a_list_shows_what_was_read_last(desk: Desk, monkeypatch: pytest.MonkeyP
             lines = client.content.descendants()
             return "".join(part.content for part in lines if isinstance(part, ui.html))
 
-    assert "The old mill" in asyncio.run(look())
+    assert "The old mill" in in_a_loop(look())
 
 
 def test_the_way_to_the_best_text_stands_out_in_the_tree() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from nicegui import Client, ui
 from playwright.sync_api import Page, expect
 from starlette.requests import Request
+from tests.loops import in_a_loop
 from tests.random_models import random_weights
 from tests.web.conftest import WIDTHS, App, is_within_width, serious
 
@@ -353,7 +354,7 @@ class Slow:
                 await slow
                 return list(client.content.descendants())
 
-        return asyncio.run(ask())
+        return in_a_loop(ask())
 
 
 def test_of_two_readings_the_later_is_shown_and_kept(

@@ -47,6 +47,13 @@ class LearnedMechanism:
     gates: list[Gate]
 
 
+def has_mechanisms(workspace: Workspace, model: str) -> bool:
+    """Whether a model has any. Raises: NotFoundError, InvalidNameError, IntegrityError."""
+    from cllm.model.files import read_spec
+
+    return bool(read_spec(workspace.models.path(model)).mechanisms)
+
+
 def learned_gates(workspace: Workspace, model: str) -> list[LearnedMechanism]:
     """What each mechanism of a model learned, in the order in which they act.
 

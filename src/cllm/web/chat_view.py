@@ -12,10 +12,9 @@ from nicegui import ui
 from cllm.errors import CllmError, IntegrityError
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk
-from cllm.web.dialogs.models import open_model_folder
-from cllm.web.layout import Loading, empty, error_card, sentence, telling
+from cllm.web.layout import Loading, sentence, telling
+from cllm.web.missing_model import another_model, model_error, no_model, training_told
 from cllm.web.sampling_panel import KeptSettings, SamplingPanel
-from cllm.web.state import app_state
 from cllm.web.transcript import Actions, Transcript
 from cllm.web.writing_frame import WritingFrame, starting_settings
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 # What a text for dialogue looks like, for models that have seen none.
 EXAMPLE = "User: What is the tide?\nAssistant: The rise and fall of the sea.\n"
-DAMAGED = "This model's file is damaged: train it again or delete it."
 # Not on a screen that is touched, where a keyboard would come up; nobody is torn from what they do.
 _TO_COMPOSER = """(() => {
   if (!matchMedia("(pointer: fine)").matches) return;
@@ -158,12 +156,10 @@ class ChatView:
         if name is None:
             no_model()
         elif self._problem is not None:
-            if isinstance(self._problem, IntegrityError):
-                damaged(DAMAGED, self._problem.message, self._problem.where)
-            else:
-                error_card(self._problem)
+            model_error(self._problem)
+            if not isinstance(self._problem, IntegrityError):
                 with self._empty_row().classes("q-mt-md"):
-                    _another_model()
+                    another_model()
         elif self._is_chat is False:
             self._empty(
                 f"{name} continues texts",
@@ -307,54 +303,3 @@ class ChatView:
         held = await asyncio.to_thread(self._desk.workspace.conversations.get, self._conversation)
         self._frame.title.set_text(held.title or "New chat")
         await self._list.choose(self._conversation)
-
-
-def training_told() -> tuple[str, bool] | None:
-    """The model that is being trained, and whether that is paused."""
-    training = app_state().glance.training
-    return None if training is None else (training.model, training.state == "paused")
-
-
-def no_model() -> ui.element:
-    """What Chat and Write say without a model: how to come to one, or where it is being made."""
-    training = training_told()
-    if training is not None:
-        name, is_paused = training
-        title = f"The training of {name} is paused" if is_paused else f"{name} is being trained"
-        note = "Once it has learned, it can be used here."
-        with empty(title, note, icon="model_training") as card:
-            look = ui.button("Look at the training").props("unelevated no-caps")
-            look.on_click(lambda: ui.navigate.to("/training"))
-        return card
-    # The words of Models.
-    note = "Train one on text of yours, or open a model folder."
-    card = empty("No models yet", note, icon="inventory_2")
-    with card, ui.element("div").classes("cllm-flow justify-center"):
-        create = ui.button("Create your first model").props("unelevated no-caps")
-        create.on_click(lambda: ui.navigate.to("/"))
-        folder = ui.button("Open a model folder", icon="folder_open").props("outline no-caps")
-        folder.on_click(_open_folder)
-    return card
-
-
-async def _open_folder() -> None:
-    # Beside the card, which may be drawn anew meanwhile.
-    with ui.context.client.content:
-        await open_model_folder(app_state())
-
-
-def _another_model() -> None:
-    other = ui.button("Choose another model").props("unelevated no-caps")
-    other.on_click(lambda: ui.navigate.to("/models"))
-
-
-def damaged(told: str, details: str | None, where: str | None = None) -> None:
-    """What is wrong with a model in words for people; the rest is folded away."""
-    with ui.element("div").classes("cllm-error q-mb-md").props("role=alert"):
-        ui.label(told).classes("cllm-error-title")
-        if details:
-            with ui.expansion("Details").classes("w-full cllm-details q-mb-md"):
-                ui.label(sentence(details)).classes("cllm-hint")
-                if where:
-                    ui.label(where).classes("cllm-mono cllm-hint")
-        _another_model()

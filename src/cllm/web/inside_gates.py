@@ -9,7 +9,8 @@ from nicegui import ui
 
 from cllm.errors import CllmError
 from cllm.jobs.gates import Gate, LearnedMechanism, learned_gates
-from cllm.web.layout import Loading, empty, error_card, section
+from cllm.web.layout import Loading, empty, section
+from cllm.web.missing_model import model_error
 from cllm.web.theme import chart
 from cllm.workspace.workspace import Workspace
 
@@ -35,7 +36,7 @@ class GatesView:
         except CllmError as error:
             self._place.clear()
             with self._place:
-                error_card(error)
+                model_error(error)
             return
         self._place.clear()
         with self._place:

@@ -9,13 +9,14 @@ from typing import final
 from nicegui import ui
 
 from cllm.errors import CllmError
+from cllm.jobs.gates import has_mechanisms
 from cllm.web.inside_gates import GatesView
 from cllm.web.inside_reading import FIRST_TEXT, ReadingView
 from cllm.web.inside_spirals import SpiralsView
 from cllm.web.inside_words import NeighboursView, RootsView
-from cllm.web.layout import empty, heading, page
+from cllm.web.layout import heading, page
+from cllm.web.missing_model import no_model
 from cllm.web.state import AppState, app_state
-from cllm.workspace.workspace import Workspace
 
 _TABS = {
     "reading": "Reading a text",
@@ -31,19 +32,6 @@ async def inside_page(show: str = "reading") -> None:
     """The views of the model in use."""
     state = app_state()
     await InsideView(state, show if show in _TABS else "reading").build()
-
-
-def has_mechanisms(workspace: Workspace, model: str | None) -> bool:
-    """Whether a model has mechanisms, whose gates can be shown; True where nobody can say."""
-    from cllm.model.files import read_spec
-
-    if model is None:
-        return False
-    try:
-        return bool(read_spec(workspace.models.path(model)).mechanisms)
-    except CllmError:
-        # The view tells what is wrong.
-        return True
 
 
 @final
@@ -81,9 +69,14 @@ class InsideView:
 
     async def _look_for_gates(self) -> None:
         """A plain model has none to show."""
-        self._has_gates = await asyncio.to_thread(
-            has_mechanisms, self._state.workspace, self._model
-        )
+        workspace, model = self._state.workspace, self._model
+        try:
+            self._has_gates = model is not None and await asyncio.to_thread(
+                has_mechanisms, workspace, model
+            )
+        except CllmError:
+            # The view tells what is wrong.
+            self._has_gates = True
         if self._shown == "gates" and not self._has_gates:
             self._shown = "reading"
 
@@ -92,9 +85,7 @@ class InsideView:
         name = self._model
         if name is None:
             heading("Look inside")
-            with empty("There is no model yet", "Train one or open a model folder first."):
-                button = ui.button("Models", on_click=lambda: ui.navigate.to("/models"))
-                button.props("unelevated no-caps")
+            no_model()
             return
         heading("Look inside", f"What {name} expects, where it looks, and what it has learned.")
         workspace = self._state.workspace

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, final
 from nicegui import ui
 
 from cllm.errors import CllmError
-from cllm.web.layout import Loading, error_card
+from cllm.web.layout import Loading
+from cllm.web.missing_model import model_error
 from cllm.web.state import OpensModels
 from cllm.web.theme import DARK, LIGHT, Palette
 
@@ -71,7 +72,7 @@ class ReadingView:
                 self.found = None
                 self._place.clear()
                 with self._place:
-                    error_card(error)
+                    model_error(error)
             return
         # It was asked again, or the page shows another model by now.
         if loading.is_deleted:

@@ -12,7 +12,8 @@ from nicegui import background_tasks, ui
 from cllm.errors import CllmError
 from cllm.jobs import number_pictures
 from cllm.jobs.knowledge import Colour, KnownSpiral, Spiral, known_spiral
-from cllm.web.layout import Loading, error_card
+from cllm.web.layout import Loading
+from cllm.web.missing_model import model_error
 from cllm.web.theme import chart, is_dark, on_dark_change, palette
 from cllm.workspace.workspace import Workspace
 
@@ -81,7 +82,7 @@ class SpiralsView:
             if not loading.is_deleted:
                 self._place.clear()
                 with self._place:
-                    error_card(error)
+                    model_error(error)
             return
         # Another one was asked for, or the page shows another model by now.
         if loading.is_deleted:

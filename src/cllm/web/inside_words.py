@@ -10,7 +10,8 @@ from nicegui import ui
 
 from cllm.errors import CllmError
 from cllm.jobs.neighbours import Neighbours, nearest_tokens
-from cllm.web.layout import Loading, error_card, section
+from cllm.web.layout import Loading, section
+from cllm.web.missing_model import model_error
 from cllm.web.theme import chart, is_dark, palette
 from cllm.workspace.workspace import Workspace
 
@@ -212,7 +213,7 @@ async def _answer(place: ui.element, find: Callable[[], T]) -> T | None:
         if not loading.is_deleted:
             place.clear()
             with place:
-                error_card(error)
+                model_error(error)
         return None
     if loading.is_deleted:
         return None

@@ -10,10 +10,10 @@ from nicegui import ui
 
 from cllm.errors import CllmError, NotFoundError
 from cllm.web.beam_dialog import BeamDialog
-from cllm.web.chat_view import DAMAGED, damaged, no_model, training_told
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk, as_shown, sound
 from cllm.web.layout import notify_error, sentence, telling
+from cllm.web.missing_model import DAMAGED, damaged, no_model, training_told
 from cllm.web.paper import Paper
 from cllm.web.running import LOOK_S, RunningText
 from cllm.web.sampling_panel import KeptSettings, SamplingPanel
