@@ -100,11 +100,11 @@ def test_openai_embeds_lists_and_responds(client, served):
 def test_openai_raises_its_own_errors(client):
     with pytest.raises(openai.NotFoundError, match="nobody") as found:
         client.completions.create(model="nobody", prompt="x")
-    assert (found.value.code, found.value.type) == ("not_found", "invalid_request_error")
+    assert (found.value.code, found.value.type) == ("model_not_found", "invalid_request_error")
     with pytest.raises(openai.BadRequestError, match="temperature") as found:
         client.completions.create(model="story", prompt="x", temperature=-1)
     assert found.value.param == "temperature"
-    with pytest.raises(openai.BadRequestError):
+    with pytest.raises(openai.NotFoundError):
         client.completions.create(model="../x", prompt="x")
     with pytest.raises(openai.NotFoundError, match="nobody"):
         client.chat.completions.create(model="nobody", messages=SAID, stream=True)

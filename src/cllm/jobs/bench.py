@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -69,6 +70,9 @@ def bench(
     else:
         subjects = [folder_subject(model, workspace.models.path(model))]
     programs = installed_peers() if peers else []
+    if programs:
+        # A signal in the middle of its loading would end the process as a crash.
+        importlib.import_module("onnx")
     busy, found = _busy_share(), []
 
     def tell(name: str, number: int, share: float) -> None:
