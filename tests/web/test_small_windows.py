@@ -36,6 +36,9 @@ _AT_WORK = """() => {
 }"""
 
 
+BOTH_THEMES = pytest.mark.parametrize("phone", ["light", "dark"], indirect=True)
+
+
 @pytest.fixture(scope="module")
 def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with two models that chat."""
@@ -47,10 +50,10 @@ def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.home
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture
 def phone(browser: Browser, app: App, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A tab as wide as a phone, in both themes."""
-    tab = entered(browser, app, viewport=PHONE, color_scheme=request.param)
+    """A tab as wide as a phone, light unless a test asks for both themes."""
+    tab = entered(browser, app, viewport=PHONE, color_scheme=getattr(request, "param", "light"))
     problems: list[str] = []
     watch(tab, app, problems)
     yield tab
@@ -96,6 +99,7 @@ def contrast(part: Locator, behind: Locator) -> float:
     return (max(text, ground) + 0.05) / (min(text, ground) + 0.05)
 
 
+@BOTH_THEMES
 def test_model_and_work_are_readable_in_a_narrow_header(phone: Page) -> None:
     phone.goto("/models")
     note = phone.locator(".cllm-switcher-note")
@@ -123,6 +127,7 @@ def test_header_tells_of_the_newest_work_and_that_there_is_more() -> None:
     assert (alone.words, alone.progress, alone.num_more) == ("Exporting a", None, 0)
 
 
+@BOTH_THEMES
 def test_model_menu_is_within_the_window_and_answers_to_keys(phone: Page) -> None:
     phone.goto("/models")
     switcher = phone.locator(".cllm-switcher")
@@ -249,6 +254,7 @@ def test_a_pasted_text_stays_until_it_is_taken_away(phone: Page) -> None:
     expect(name).to_have_value("")
 
 
+@BOTH_THEMES
 def test_a_warning_is_readable_and_above_the_composer(phone: Page) -> None:
     phone.goto("/chat?conversation=gone")
     told = phone.locator(".q-notification.bg-warning")
@@ -262,6 +268,7 @@ def test_a_warning_is_readable_and_above_the_composer(phone: Page) -> None:
     assert box["y"] + box["height"] <= composer["y"]
 
 
+@BOTH_THEMES
 def test_an_unknown_address_leads_to_the_start(phone: Page) -> None:
     # It is shown in the theme of the page before.
     phone.goto("/models")
