@@ -14,9 +14,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cllm.errors import CllmError
-from cllm.server.errors import ClientLeftError, answer
-
 _Endpoint = Callable[..., Awaitable[Response]]
 
 
@@ -60,14 +57,9 @@ class DirectRoutes:
             return
         except ClientDisconnect:
             return
-        await (await _response(endpoint, body, request))(scope, receive, send)
-
-
-async def _response(endpoint: _Endpoint, body: BaseModel, request: Request) -> Response:
-    try:
-        return await endpoint(body=body, request=request)
-    except (CllmError, ClientLeftError) as error:
-        return answer(error)
+        # What it raises is answered by the guard that stands outside.
+        response = await endpoint(body=body, request=request)
+        await response(scope, receive, send)
 
 
 def _announcing_json(scope: Scope) -> Scope:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cllm.server.access import Access, Asked, Entry, Refusal
 from cllm.server.errors import error_body
-from cllm.server.refusal_page import POLICY, refusal_page
+from cllm.server.refusal_page import POLICY, cookie_theme, refusal_page
 
 # A page of another origin, and be it of this machine, neither frames nor embeds what is ours;
 # nothing is taken for another type than it says, and no other site hears of our addresses.
@@ -21,8 +21,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "same-origin",
 }
-# Where the pages remember the theme that they were shown in.
-_DARK = "cllm-dark"
 
 
 @final
@@ -92,9 +90,7 @@ class AccessGuard:
         is_person = scope["method"] in ("GET", "HEAD") and "text/html" in headers.get("accept", "")
         if not is_person:
             return JSONResponse(error_body(refusal.status, refusal.message), refusal.status, told)
-        theme = {"1": "dark", "0": "light"}.get(
-            cookie_parser(headers.get("cookie", "")).get(_DARK, "")
-        )
+        theme = cookie_theme(cookie_parser(headers.get("cookie", "")))
         told["Content-Security-Policy"] = POLICY
         page = refusal_page(refusal, theme=theme, is_app=self._access.session is not None)
         return HTMLResponse(page, refusal.status, told)

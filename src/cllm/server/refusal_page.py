@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from html import escape
 
 from cllm.server.access import Refusal
+
+# Where the pages remember the theme that they were shown in.
+_DARK = "cllm-dark"
 
 # Colours and measures of web/static/app.css, which such a browser may not read.
 _STYLE = """
@@ -106,6 +110,11 @@ def refusal_page(refusal: Refusal, *, theme: str | None, is_app: bool) -> str:
     reason = "cookie" if refusal.reason == "key" and is_app else refusal.reason
     title, happened, steps, last = _WORDS[reason]
     return _page(title, happened, steps, last, theme)
+
+
+def cookie_theme(cookies: Mapping[str, str]) -> str | None:
+    """The theme that a browser was last shown in, by its cookies; None where it has none yet."""
+    return {"1": "dark", "0": "light"}.get(cookies.get(_DARK, ""))
 
 
 def unknown_page(*, theme: str | None) -> str:

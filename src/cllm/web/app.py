@@ -72,8 +72,7 @@ def _answer_unknown() -> None:
     from nicegui import app as pages
 
     from cllm.server.errors import error_body
-    from cllm.server.refusal_page import POLICY, unknown_page
-    from cllm.web.theme import cookie_theme
+    from cllm.server.refusal_page import POLICY, cookie_theme, unknown_page
 
     async def on_unknown(request: Request, _: Exception) -> Response:
         is_person = "text/html" in request.headers.get("accept", "")

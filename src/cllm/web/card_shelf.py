@@ -72,10 +72,6 @@ class CardShelf:
         return self._named
 
     def _read(self, name: str, card: ModelCard | None, now: float) -> _Held | None:
-        models = self._workspace.models
-        # Its card can still be read for a while, but it is no longer among the names.
-        if not (models.root / name / models.marker).is_file():
-            return None
         try:
             card = card or model_card(self._workspace, name)
         except (CllmError, FileNotFoundError):

@@ -10,6 +10,7 @@ from cllm.web.layout import empty, error_card, sentence
 from cllm.web.state import app_state
 
 DAMAGED = "This model's file is damaged: train it again or delete it."
+UNOPENED = "This model can't be opened: train it again or delete it."
 
 
 def training_told() -> tuple[str, bool] | None:

@@ -24,6 +24,7 @@ from cllm.web.dialogs.compare import compare
 from cllm.web.dialogs.trash import show_trash
 from cllm.web.header import use
 from cllm.web.layout import empty, heading, notify_error, page, sentence, text
+from cllm.web.missing_model import DAMAGED, UNOPENED
 from cllm.web.proposal import in_page_words
 from cllm.web.shared_menu import SharedMenu
 from cllm.web.state import AppState, Glance, app_state
@@ -173,10 +174,9 @@ class _Cards:
             ui.label("squeezed").classes("cllm-chip")
         if card.problem:
             ui.label("damaged").classes("cllm-chip is-bad")
-            _trouble("This model's file is damaged: train it again or delete it.", card.problem)
+            _trouble(DAMAGED, card.problem)
         elif is_used and glance.loading == "failed":
-            said = "This model can't be opened: train it again or delete it."
-            _trouble(said, glance.problem)
+            _trouble(UNOPENED, glance.problem)
 
     def _sample(self, card: ModelCard) -> None:
         sample = card.sample or ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +10,12 @@ from weakref import WeakKeyDictionary
 
 from nicegui import Client, app, events, ui
 
+from cllm.server.refusal_page import cookie_theme
+
 Theme = Literal["system", "light", "dark"]
 
 STATIC = Path(__file__).parent / "static"
 STATIC_URL = "/static"
-_COOKIE = "cllm-dark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,7 @@ def is_dark() -> bool:
     if client in _told:
         return _told[client]
     request = client.request
-    return request is not None and request.cookies.get(_COOKIE) == "1"
-
-
-def cookie_theme(cookies: Mapping[str, str]) -> Theme | None:
-    """The theme that a browser was last shown in, by its cookies; None where it has none yet."""
-    known: dict[str, Theme] = {"1": "dark", "0": "light"}
-    return known.get(cookies.get(_COOKIE, ""))
+    return request is not None and cookie_theme(request.cookies) == "dark"
 
 
 def on_dark_change(act: Callable[[bool], Any]) -> None:

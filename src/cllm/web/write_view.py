@@ -13,7 +13,7 @@ from cllm.web.beam_dialog import BeamDialog
 from cllm.web.conversation_list import ConversationList
 from cllm.web.desk import Desk, as_shown, sound
 from cllm.web.layout import notify_error, sentence, telling
-from cllm.web.missing_model import DAMAGED, damaged, no_model, training_told
+from cllm.web.missing_model import DAMAGED, UNOPENED, damaged, no_model, training_told
 from cllm.web.paper import Paper
 from cllm.web.running import LOOK_S, RunningText
 from cllm.web.sampling_panel import KeptSettings, SamplingPanel
@@ -369,5 +369,4 @@ def _problem() -> tuple[str, str | None] | None:
     if glance.loading != "failed":
         return None
     is_damaged = glance.card is not None and glance.card.problem is not None
-    words = "This model can't be opened: train it again or delete it."
-    return (DAMAGED if is_damaged else words), glance.problem
+    return (DAMAGED if is_damaged else UNOPENED), glance.problem

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from cllm.errors import NotFoundError
 from cllm.workspace.folders import FolderStore
 
 
@@ -42,6 +43,11 @@ class ModelStore(FolderStore[ModelRecord]):
         """What the folder's small files say of a model. Raises: NotFoundError."""
         folder = self.path(name)
         marker = folder / self.marker
+        try:
+            modified = marker.stat().st_mtime
+        except FileNotFoundError:
+            # Half gone: it is not among the names any more.
+            raise NotFoundError(f"there is no model named {name!r}") from None
         config = _read_leniently(marker)
         training = _read_leniently(folder / "training.json")
         figures = training | _table(training, "figures")
@@ -49,7 +55,7 @@ class ModelStore(FolderStore[ModelRecord]):
             name=name,
             path=folder,
             num_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
-            modified=(marker if marker.exists() else folder).stat().st_mtime,
+            modified=modified,
             run=_text(figures.get("run") or figures.get("run_id")),
             num_parameters=_whole(figures.get("num_parameters")) or _weights(folder),
             vocab_size=_whole(config.get("vocab_size")),
